@@ -1,0 +1,1 @@
+"""The API server: resources, store, patches, validation, tables, watches."""

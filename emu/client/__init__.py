@@ -1,0 +1,1 @@
+"""How every component talks to the API server: kubeconfig, REST client, reflector, events."""

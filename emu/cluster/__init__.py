@@ -1,0 +1,1 @@
+"""A whole cluster: configuration, state directory, supervision of the processes."""

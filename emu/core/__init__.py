@@ -1,0 +1,1 @@
+"""The rules of the network, pure and without I/O: addresses, selectors, endpoints, policies, names."""

@@ -1,0 +1,1 @@
+"""Cluster DNS: a server and a chain of plugins, configured by a Corefile."""

@@ -1,0 +1,1 @@
+"""Reading what a cluster does: flows, traces, diagnosis."""

@@ -1,0 +1,39 @@
+"""The seam between emu and the operating system's network: what a plane provides.
+
+Code outside a plane never assumes 127.x, and opens every pod-side socket through these functions.
+Identity is the source address, so each outgoing socket is bound to the address that it acts for.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Protocol
+
+Ranges = tuple[tuple[int, int], ...]
+"""Sets of IPv4 addresses: disjoint, ascending, inclusive (first, last) pairs of unsigned 32-bit integers."""
+
+EVERYONE: Ranges = ((0, 0xFFFFFFFF),)
+NOBODY: Ranges = ()
+
+
+class Plane(Protocol):
+    """Addresses and sockets. All sockets are non-blocking; errors are OSError as the kernel gave them."""
+
+    def listen_tcp(self, address: str, port: int) -> socket.socket:
+        """A listening TCP socket."""
+
+    def listen_udp(self, address: str, port: int) -> socket.socket:
+        """A bound UDP socket."""
+
+    async def connect_tcp(self, source: str, address: str, port: int, timeout: float | None) -> socket.socket:
+        """A TCP connection from `source`; TimeoutError after `timeout` seconds (None: the kernel's)."""
+
+    def connect_udp(self, source: str, address: str, port: int) -> socket.socket:
+        """A UDP socket from `source`, connected to its peer."""
+
+    def restrict(self, sock: socket.socket, allowed: Ranges) -> bool:
+        """Let only `allowed` sources reach a bound socket, dropping others in the kernel.
+
+        Replaces an earlier restriction atomically. False where the kernel refuses filters or the set needs
+        too long a program: the caller then decides by itself for each connection or datagram.
+        """

@@ -1,0 +1,76 @@
+"""The loopback plane: every address lies in 127.0.0.0/8, which Linux accepts without any set-up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Iterator
+
+from emu.planes import bpf
+from emu.planes.base import EVERYONE, Ranges
+
+# The kernel cuts the backlog at net.core.somaxconn.
+BACKLOG = 4096
+_IP_BIND_ADDRESS_NO_PORT = 24
+
+
+class LoopbackPlane:
+    """A Plane of loopback addresses, shared by all processes of the machine."""
+
+    def listen_tcp(self, address: str, port: int) -> socket.socket:
+        """See Plane."""
+        with _new_socket(socket.SOCK_STREAM) as sock:
+            # Without it a restarted process could not bind while old connections are in TIME_WAIT.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((address, port))
+            sock.listen(BACKLOG)
+            return sock
+
+    def listen_udp(self, address: str, port: int) -> socket.socket:
+        """See Plane."""
+        with _new_socket(socket.SOCK_DGRAM) as sock:
+            sock.bind((address, port))
+            return sock
+
+    async def connect_tcp(self, source: str, address: str, port: int, timeout: float | None) -> socket.socket:
+        """See Plane."""
+        with _new_socket(socket.SOCK_STREAM) as sock:
+            _bind_source(sock, source)
+            async with asyncio.timeout(timeout):
+                await asyncio.get_running_loop().sock_connect(sock, (address, port))
+            return sock
+
+    def connect_udp(self, source: str, address: str, port: int) -> socket.socket:
+        """See Plane."""
+        with _new_socket(socket.SOCK_DGRAM) as sock:
+            _bind_source(sock, source)
+            sock.connect((address, port))
+            return sock
+
+    def restrict(self, sock: socket.socket, allowed: Ranges) -> bool:
+        """See Plane. Uses a classic BPF program (SO_ATTACH_FILTER)."""
+        if allowed == EVERYONE:
+            return bpf.detach(sock)
+        return bpf.attach(sock, allowed)
+
+
+@contextlib.contextmanager
+def _new_socket(kind: socket.SocketKind) -> Iterator[socket.socket]:
+    """A non-blocking IPv4 socket that is closed when the block raises."""
+    sock = socket.socket(socket.AF_INET, kind)
+    try:
+        sock.setblocking(False)
+        yield sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _bind_source(sock: socket.socket, source: str) -> None:
+    if sys.platform == "linux":
+        # The port is chosen at connect, so that one source may have more connections than ports.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+    sock.bind((source, 0))

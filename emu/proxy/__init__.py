@@ -1,0 +1,1 @@
+"""kube-proxy: virtual IPs, node ports and load-balancer addresses, in four modes, and the gateway."""

@@ -1,0 +1,1 @@
+"""kube-proxy's modes: how each chooses an endpoint."""

@@ -1,0 +1,1 @@
+"""What every component writes: logs and flow records."""
