@@ -9,11 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
-Ranges = tuple[tuple[int, int], ...]
-"""Sets of IPv4 addresses: disjoint, ascending, inclusive (first, last) pairs of unsigned 32-bit integers."""
-
-EVERYONE: Ranges = ((0, 0xFFFFFFFF),)
-NOBODY: Ranges = ()
+from emu.core.ranges import Ranges
 
 
 class Plane(Protocol):

@@ -11,7 +11,7 @@ import ctypes
 import socket
 import struct
 
-from emu.planes.base import Ranges
+from emu.core.ranges import Ranges
 
 MAX_INSTRUCTIONS = 4096
 

@@ -8,8 +8,8 @@ import socket
 import sys
 from collections.abc import Iterator
 
+from emu.core.ranges import EVERYONE, Ranges
 from emu.planes import bpf
-from emu.planes.base import EVERYONE, Ranges
 
 # The kernel cuts the backlog at net.core.somaxconn.
 BACKLOG = 4096
