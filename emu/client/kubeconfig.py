@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 import yaml
 
+from emu.core.errors import UserError
 
-class KubeconfigError(ValueError):
+
+class KubeconfigError(UserError):
     """A kubeconfig is missing or cannot be used. The message names the file and the remedy."""
 
 

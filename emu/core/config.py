@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from emu.core.addresses import Networks
+from emu.core.errors import UserError
 
 MAX_SLOT = 31
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """The configuration is wrong. The message names the key and the remedy."""
 
 
@@ -205,4 +206,7 @@ def _validate(config: ClusterConfig) -> None:
         )
     if config.log_format not in ("text", "json"):
         raise ConfigError(f'bad value for "logFormat": "{config.log_format}" is not one of text, json')
-    config.ranges.check()
+    try:
+        config.ranges.check()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

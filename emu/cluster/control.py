@@ -1,0 +1,58 @@
+"""Commands to a running supervisor over its Unix socket: one JSON line each way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from emu.core.errors import UserError
+from emu.core.settings import StateDir
+
+Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+
+async def serve_control(state: StateDir, handler: Handler) -> asyncio.Server:
+    """Answer commands; a UserError of the handler goes back as `{"error": ...}`."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            answer = await handler(msgspec.json.decode(await reader.readline()))
+        except UserError as error:
+            answer = {"error": str(error)}
+        except msgspec.DecodeError:
+            answer = {"error": "that is not a command"}
+        with contextlib.suppress(OSError):
+            writer.write(msgspec.json.encode(answer) + b"\n")
+            await writer.drain()
+            writer.close()
+
+    path = state.supervisor_socket
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    previous = os.umask(0o177)
+    try:
+        return await asyncio.start_unix_server(serve, str(path))
+    finally:
+        os.umask(previous)
+
+
+async def send_command(state: StateDir, command: dict[str, Any]) -> dict[str, Any]:
+    """The supervisor's answer. Raises UserError for its errors, and when no supervisor listens."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(state.supervisor_socket))
+    except OSError:
+        raise UserError(f"no cluster is running in {state.root}: start one with `emu up`") from None
+    try:
+        writer.write(msgspec.json.encode(command) + b"\n")
+        line = await reader.readline()
+    finally:
+        writer.close()
+    answer: dict[str, Any] = msgspec.json.decode(line) if line else {"error": "the supervisor ended"}
+    if "error" in answer:
+        raise UserError(answer["error"])
+    return answer
