@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +22,7 @@ JSON = "application/json"
 
 # A watch is one long line-delimited response; objects reach 3 MiB.
 _READ_BUFFER = 1 << 20
+_RETRY_SECONDS = 0.02
 
 T = TypeVar("T", bound=Object)
 
@@ -128,6 +130,16 @@ class Client:
         if response.status >= 400:
             raise _api_error(response.status, answer)
         return answer
+
+    async def wait_until_ready(self) -> None:
+        """Return when the server answers /readyz; without limit, the caller sets one."""
+        while True:
+            try:
+                await self.request("GET", "/readyz")
+            except (ApiError, ApiUnreachable):
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
 
     async def get(self, view: type[T], namespace: str, name: str) -> T:
         """One object as its view. Raises ApiError (404) when it does not exist."""

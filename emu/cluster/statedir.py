@@ -38,8 +38,8 @@ class StateDirLock:
             owner = os.read(descriptor, 32).decode().strip()
             os.close(descriptor)
             raise UserError(
-                f"a cluster is running in {self._state.root} already (process {owner}): stop it with `emu down`, "
-                "or start another beside it with `--state-dir DIR --slot auto`"
+                f"a cluster is running in {self._state.root} already (process {owner}): stop it with "
+                "`emu down`, or start another beside it with `--state-dir DIR --slot auto`"
             ) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
@@ -91,7 +91,7 @@ def running_pid(state: StateDir) -> int | None:
 def reset(state: StateDir) -> bool:
     """Remove what emu keeps in a state directory, and the directory when nothing else is in it.
 
-    False when there was nothing. Raises UserError while a cluster runs there, and when it is no state directory.
+    False when there was nothing. Raises UserError while a cluster runs there.
     """
     if not state.root.exists():
         return False

@@ -2,9 +2,11 @@
 
 Forking costs milliseconds where starting Python costs a quarter of a second, and the forked processes share
 the memory of what is imported. The supervisor starts it with one end of a socket pair; each message is one
-JSON object. From the supervisor: `{"start": NAME, "argv": [...], "log": PATH}`, `{"signal": NAME, "number": N}`.
-To the supervisor: `{"started": NAME, "pid": N}`, `{"exited": NAME, "pid": N, "code": N}` (code as Popen's
-returncode: negative is a signal). When the supervisor goes, so do the zygote and its children.
+JSON object. When the supervisor goes, so do the zygote and its children.
+
+From the supervisor: `{"start": NAME, "argv": [...], "log": PATH}`, `{"signal": NAME, "number": N}`.
+To the supervisor: `{"started": NAME, "pid": N}`, `{"exited": NAME, "pid": N, "code": N}`, where code is as
+Popen's returncode: negative is a signal.
 """
 
 from __future__ import annotations
@@ -73,12 +75,12 @@ class _Children:
 
     def serve(self, wakeup: int) -> bool:
         """One turn: a message or an ended child. False when the supervisor is gone."""
-        ready, _, _ = select.select([self._channel, wakeup], [], [])
+        ready, _, _ = select.select([self._channel.fileno(), wakeup], [], [])
         if wakeup in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup, 4096)
             self._reap()
-        if self._channel in ready:
+        if self._channel.fileno() in ready:
             data = self._channel.recv(MAX_MESSAGE)
             if not data:
                 return False
