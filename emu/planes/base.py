@@ -9,17 +9,17 @@ from __future__ import annotations
 import socket
 from typing import Protocol
 
-from emu.core.ranges import Ranges
+from emu.core.ranges import EVERYONE, Ranges
 
 
 class Plane(Protocol):
     """Addresses and sockets. All sockets are non-blocking; errors are OSError as the kernel gave them."""
 
-    def listen_tcp(self, address: str, port: int) -> socket.socket:
-        """A listening TCP socket."""
+    def listen_tcp(self, address: str, port: int, allowed: Ranges = EVERYONE) -> socket.socket:
+        """A listening TCP socket, restricted before it listens where the kernel takes the filter."""
 
-    def listen_udp(self, address: str, port: int) -> socket.socket:
-        """A bound UDP socket."""
+    def listen_udp(self, address: str, port: int, allowed: Ranges = EVERYONE) -> socket.socket:
+        """A bound UDP socket, restricted before it is bound where the kernel takes the filter."""
 
     async def connect_tcp(self, source: str, address: str, port: int, timeout: float | None) -> socket.socket:
         """A TCP connection from `source`; TimeoutError after `timeout` seconds (None: the kernel's)."""

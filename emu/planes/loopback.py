@@ -19,18 +19,22 @@ _IP_BIND_ADDRESS_NO_PORT = 24
 class LoopbackPlane:
     """A Plane of loopback addresses, shared by all processes of the machine."""
 
-    def listen_tcp(self, address: str, port: int) -> socket.socket:
+    def listen_tcp(self, address: str, port: int, allowed: Ranges = EVERYONE) -> socket.socket:
         """See Plane."""
         with _new_socket(socket.SOCK_STREAM) as sock:
             # Without it a restarted process could not bind while old connections are in TIME_WAIT.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if allowed != EVERYONE:
+                bpf.attach(sock, allowed)
             sock.bind((address, port))
             sock.listen(BACKLOG)
             return sock
 
-    def listen_udp(self, address: str, port: int) -> socket.socket:
+    def listen_udp(self, address: str, port: int, allowed: Ranges = EVERYONE) -> socket.socket:
         """See Plane."""
         with _new_socket(socket.SOCK_DGRAM) as sock:
+            if allowed != EVERYONE:
+                bpf.attach(sock, allowed)
             sock.bind((address, port))
             return sock
 
