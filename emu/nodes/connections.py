@@ -1,0 +1,273 @@
+"""The I/O of accepted connections: one small object each, on the event loop's readiness callbacks.
+
+asyncio's transports cost more for each new connection than all the rest of a short request, and a socket
+that kube-proxy hands over must be taken up without waiting; hence add_reader and add_writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from emu.nodes.http import Address, HttpApp, HttpSession, Response
+
+_CHUNK = 64 * 1024
+_RESET = struct.pack("ii", 1, 0)
+_LINGER_SECONDS = 2.0
+
+
+class Connection(Protocol):
+    """A connection that is being served."""
+
+    def abort(self) -> None:
+        """Reset it."""
+
+
+Serve = Callable[[socket.socket, Address, Callable[[Connection], None]], Connection]
+"""Takes up an accepted socket whose peer is the given address; calls back when it has ended."""
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with a reset, as the kernel does where nothing listens."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
+
+
+def serve_http(app: HttpApp) -> Serve:
+    """Serve HTTP on each connection."""
+
+    def take(sock: socket.socket, client: Address, on_end: Callable[[Connection], None]) -> Connection:
+        return HttpConnection(sock, HttpSession(app, client, sock.getsockname()), on_end)
+
+    return take
+
+
+def serve_greeting(greeting: bytes) -> Serve:
+    """Send the same bytes on each connection and close it."""
+
+    def take(sock: socket.socket, client: Address, on_end: Callable[[Connection], None]) -> Connection:
+        connection = _Finished()
+        with contextlib.suppress(OSError):
+            sock.send(greeting)
+        sock.close()
+        asyncio.get_running_loop().call_soon(on_end, connection)
+        return connection
+
+    return take
+
+
+class _Finished:
+    def abort(self) -> None:
+        """There is nothing left to reset."""
+
+
+class HttpConnection:
+    """Moves bytes between a socket and its HttpSession. Reads nothing while an answer is under way."""
+
+    __slots__ = ("_fd", "_linger", "_loop", "_on_end", "_out", "_session", "_sock", "_task")
+
+    def __init__(
+        self, sock: socket.socket, session: HttpSession, on_end: Callable[[Connection], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._session = session
+        self._on_end = on_end
+        self._out: memoryview | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._loop.add_reader(self._fd, self._readable)
+
+    def abort(self) -> None:
+        """See Connection."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._end()
+
+    def _readable(self) -> None:
+        try:
+            data = self._sock.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._end()
+            return
+        if not data:
+            self._end()
+        elif self._linger is None:
+            session = self._session
+            out = session.receive(data)
+            if out or session.finished or session.waiting is not None:
+                self._send(out)
+
+    def _send(self, data: bytes) -> None:
+        """Send, then what follows: chunks, an awaited answer, the end, or reading again."""
+        if data:
+            try:
+                sent = self._sock.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self._end()
+                return
+            if sent < len(data):
+                self._out = memoryview(data)[sent:]
+                self._loop.remove_reader(self._fd)
+                self._loop.add_writer(self._fd, self._writable)
+                return
+        session = self._session
+        if session.stream is not None or session.waiting is not None or session.finished:
+            self._go_on()
+
+    def _writable(self) -> None:
+        assert self._out is not None
+        try:
+            sent = self._sock.send(self._out)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._end()
+            return
+        self._out = self._out[sent:]
+        if self._out:
+            return
+        self._out = None
+        session = self._session
+        if session.stream is not None:
+            chunk = next(session.stream, None)
+            if chunk is not None:
+                self._out = memoryview(chunk)
+                return
+        self._loop.remove_writer(self._fd)
+        self._loop.add_reader(self._fd, self._readable)
+        if session.stream is not None:
+            self._send(session.resume())
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        session = self._session
+        if session.stream is not None:
+            self._out = memoryview(next(session.stream, b""))
+            self._loop.remove_reader(self._fd)
+            self._loop.add_writer(self._fd, self._writable)
+        elif session.waiting is not None:
+            self._loop.remove_reader(self._fd)
+            self._task = self._loop.create_task(self._await(session.waiting))
+        elif session.failed:
+            self._linger_until_eof()
+        elif session.finished:
+            self._end()
+
+    async def _await(self, waiting: Awaitable[Response]) -> None:
+        try:
+            response = await waiting
+        except BaseException:
+            self._task = None
+            self.abort()
+            raise
+        self._task = None
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._readable)
+            self._send(self._session.resume(response))
+
+    def _linger_until_eof(self) -> None:
+        """Read and discard for a while: closing with unread data would reset, and the answer be lost."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._end()
+            return
+        self._linger = self._loop.call_later(_LINGER_SECONDS, self.abort)
+
+    def _end(self) -> None:
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        if self._out is not None:
+            self._loop.remove_writer(self._fd)
+            self._out = None
+        if self._linger is not None:
+            self._linger.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._fd = -1
+        self._sock.close()
+        self._session.close()
+        self._on_end(self)
+
+
+class HeldConnections:
+    """Denied connections: kept open without a byte, as a dropped SYN leaves its sender waiting.
+
+    Used where the kernel does not filter. A connection ends when its client resets it, or `seconds` after
+    its last data or end of stream; beyond `limit` the oldest is reset.
+    """
+
+    def __init__(self, limit: int = 2048, seconds: float = 130.0) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._held: OrderedDict[socket.socket, tuple[float, Callable[[], None]]] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
+        """Keep a connection. `on_end` is called when it is gone."""
+        loop = asyncio.get_running_loop()
+        self._held[sock] = (loop.time() + self._seconds, on_end)
+        loop.add_reader(sock, self._readable, sock)
+        if len(self._held) > self._limit:
+            self._drop(next(iter(self._held)))
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._expire)
+
+    def close(self) -> None:
+        """Reset all of them."""
+        for sock in list(self._held):
+            self._drop(sock)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _readable(self, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(_CHUNK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self._drop(sock)
+            return
+        loop = asyncio.get_running_loop()
+        if not data:
+            # A client that has said all may still be waiting for its answer.
+            loop.remove_reader(sock)
+        _, on_end = self._held.pop(sock)
+        self._held[sock] = (loop.time() + self._seconds, on_end)
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        self._timer = None
+        while self._held:
+            sock, (deadline, _) = next(iter(self._held.items()))
+            if deadline > now:
+                self._timer = loop.call_at(deadline, self._expire)
+                return
+            self._drop(sock)
+
+    def _drop(self, sock: socket.socket) -> None:
+        _, on_end = self._held.pop(sock)
+        asyncio.get_running_loop().remove_reader(sock)
+        reset(sock)
+        on_end()
