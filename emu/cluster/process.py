@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Coroutine
@@ -16,6 +18,14 @@ from emu.telemetry.logs import setup_logging
 log = logging.getLogger(__name__)
 
 
+def raise_descriptor_limit() -> None:
+    """Let this process and those that it starts open as many files as the system permits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run_component(name: str, settings: Settings, component: Coroutine[Any, Any, None]) -> int:
     """Run a component until it ends or SIGINT or SIGTERM asks it to. Returns the exit code.
 
@@ -23,6 +33,7 @@ def run_component(name: str, settings: Settings, component: Coroutine[Any, Any, 
     error), 1 for any other.
     """
     setup_logging(name, settings.config.log_level, settings.config.log_format)
+    raise_descriptor_limit()
     settings.state.run.mkdir(parents=True, exist_ok=True)
     try:
         asyncio.run(_until_signalled(component))

@@ -19,6 +19,7 @@ from emu.client.rest import Client
 from emu.cluster import statedir
 from emu.cluster.config import resolved_file, write_resolved
 from emu.cluster.control import serve_control
+from emu.cluster.process import raise_descriptor_limit
 from emu.cluster.processes import Process, ProcessGroup
 from emu.cluster.readiness import Readiness
 from emu.core.config import MAX_SLOT, ClusterConfig
@@ -151,6 +152,8 @@ class Supervisor:
 def run_supervisor(settings: Settings, manifests: list[Path], on_ready: Callable[[float], None]) -> None:
     """Run a cluster until SIGINT, SIGTERM or `emu down`. Raises UserError when it cannot start."""
     setup_logging("supervisor", settings.config.log_level, settings.config.log_format)
+
+    raise_descriptor_limit()
 
     async def run() -> None:
         await Supervisor(settings, manifests, on_ready).run()

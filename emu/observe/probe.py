@@ -1,0 +1,54 @@
+"""Small clients that act as a pod, a node or the outside: their sockets come from the address they act for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import NamedTuple
+
+from emu.planes.base import Plane
+
+_LIMIT = 1 << 20
+
+
+class Reply(NamedTuple):
+    """An HTTP response."""
+
+    status: int
+    body: str
+
+
+async def http_get(
+    plane: Plane, source: str, address: str, port: int, path: str = "/", *, seconds: float = 5.0
+) -> Reply:
+    """GET over a connection of its own. Raises TimeoutError, or OSError as the kernel gave it."""
+    return await _exchange(plane, source, (address, port), path, f"{address}:{port}", "", seconds)
+
+
+async def http_get_through(
+    plane: Plane, gateway: tuple[str, int], pod: str, url: str, *, seconds: float = 10.0
+) -> Reply:
+    """GET a URL through the gateway as `namespace.pod` ("" for the outside)."""
+    user = f"Proxy-Authorization: Basic {base64.b64encode(f'{pod}:'.encode()).decode()}\r\n" if pod else ""
+    host = url.removeprefix("http://").partition("/")[0]
+    return await _exchange(plane, "127.0.0.1", gateway, url, host, user, seconds)
+
+
+async def _exchange(
+    plane: Plane, source: str, to: tuple[str, int], target: str, host: str, headers: str, seconds: float
+) -> Reply:
+    async with asyncio.timeout(seconds):
+        sock = await plane.connect_tcp(source, *to, None)
+        reader, writer = await asyncio.open_connection(sock=sock, limit=_LIMIT)
+        try:
+            writer.write(
+                f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n".encode()
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            status = int(head.split(None, 2)[1])
+            body = await reader.read()
+        except asyncio.IncompleteReadError:
+            raise ConnectionResetError(f"{to[0]}:{to[1]} closed the connection without an answer") from None
+        finally:
+            writer.close()
+    return Reply(status, body.decode(errors="replace"))
