@@ -71,14 +71,37 @@ class Reflector(Generic[T]):
         self._decode_event = msgspec.json.Decoder(_Event).decode
         self._decode_object = msgspec.json.Decoder(view).decode
         self._decode_list = msgspec.json.Decoder(ObjectList[view]).decode  # type: ignore[valid-type]
+        self._learnt: dict[str, int] = {}
         self.items: dict[str, T] = {}
         self.synced = asyncio.Event()
+
+    @property
+    def version(self) -> int:
+        """The resourceVersion up to which changes are known, 0 while there is none."""
+        return int(self._version or 0)
 
     def subscribe(self, listener: Listener[T]) -> None:
         """Tell `listener` of every later change, and now of what is there already."""
         self._listeners.append(listener)
         for key, item in self.items.items():
             listener(key, None, item)
+
+    def learn(self, body: bytes) -> None:
+        """Take over an object from the answer to an own write, so that the writer reads what it wrote.
+
+        The watch will tell the same later; nothing is said twice. An answer that the watch has overtaken is
+        ignored: the object may be gone by now.
+        """
+        item: T = self._decode_object(body)
+        version = int(item.metadata.resource_version)
+        if not self._version or version <= int(self._version):
+            return
+        before = self.items.get(item.key)
+        if before is not None and int(before.metadata.resource_version) >= version:
+            return
+        self.items[item.key] = item
+        self._learnt[item.key] = version
+        self._notify(item.key, before, item)
 
     async def run(self) -> None:
         """List and watch until cancelled."""
@@ -107,10 +130,14 @@ class Reflector(Generic[T]):
             await self._client.request("GET", self._path, params=self._params)
         )
         fresh: dict[str, T] = {item.key: item for item in listed.items}
-        gone = [key for key in self.items if key not in fresh]
+        listed_at = int(listed.metadata.resource_version or 0)
+        self._learnt = {key: version for key, version in self._learnt.items() if version > listed_at}
+        gone = [key for key in self.items if key not in fresh and key not in self._learnt]
         for key in gone:
             self._notify(key, self.items.pop(key), None)
         for key, item in fresh.items():
+            if key in self._learnt:
+                continue
             before = self.items.get(key)
             self.items[key] = item
             if before is None or before.metadata.resource_version != item.metadata.resource_version:
@@ -140,6 +167,13 @@ class Reflector(Generic[T]):
             raise ApiError(status.code, "", status.message)
         item: T = self._decode_object(event.object)
         key = item.key
+        if key in self._learnt:
+            version, learnt = int(item.metadata.resource_version), self._learnt[key]
+            if version >= learnt:
+                del self._learnt[key]
+            if version < learnt or (version == learnt and event.type != "DELETED"):
+                self._version = item.metadata.resource_version
+                return
         if event.type == "DELETED":
             before = self.items.pop(key, None)
             self._version = item.metadata.resource_version

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 Ranges = tuple[tuple[int, int], ...]
@@ -22,6 +22,22 @@ def union(pairs: Iterable[tuple[int, int]]) -> Ranges:
         else:
             merged.append((low, high))
     return tuple(merged)
+
+
+def including(ranges: Ranges, addresses: Iterable[int]) -> Ranges:
+    """The set with a few single addresses added, without walking through all of it."""
+    for address in addresses:
+        if contains(ranges, address):
+            continue
+        at = bisect_left(ranges, (address, address))
+        low = high = address
+        before, after = at, at
+        if at > 0 and ranges[at - 1][1] == address - 1:
+            before, low = at - 1, ranges[at - 1][0]
+        if at < len(ranges) and ranges[at][0] == address + 1:
+            after, high = at + 1, ranges[at][1]
+        ranges = (*ranges[:before], (low, high), *ranges[after:])
+    return ranges
 
 
 def complement(ranges: Ranges) -> Ranges:

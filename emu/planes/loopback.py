@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 
-from emu.core.ranges import EVERYONE, Ranges
+from emu.core.ranges import EVERYONE, NOBODY, Ranges
 from emu.planes import bpf
 
 # The kernel cuts the backlog at net.core.somaxconn.
@@ -58,6 +58,20 @@ class LoopbackPlane:
         if allowed == EVERYONE:
             return bpf.detach(sock)
         return bpf.attach(sock, allowed)
+
+    def can_bind(self, address: str, port: int) -> bool:
+        """See Plane."""
+        try:
+            self.listen_tcp(address, port).close()
+            self.listen_udp(address, port).close()
+        except OSError:
+            return False
+        return True
+
+    def can_filter(self) -> bool:
+        """See Plane."""
+        with _new_socket(socket.SOCK_DGRAM) as sock, sock:
+            return bpf.attach(sock, NOBODY)
 
 
 @contextlib.contextmanager
