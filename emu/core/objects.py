@@ -110,6 +110,7 @@ class Condition(View, frozen=True):
     reason: str = ""
     message: str = ""
     last_transition_time: str | None = None
+    last_update_time: str | None = None
 
 
 def condition(conditions: tuple[Condition, ...], kind: str) -> Condition | None:
@@ -526,6 +527,7 @@ class EndpointPort(View, frozen=True):
     port: int | None = None
     name: str = ""
     protocol: str = "TCP"
+    app_protocol: str = ""
 
 
 SERVICE_NAME_LABEL = "kubernetes.io/service-name"
