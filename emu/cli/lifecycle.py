@@ -17,7 +17,7 @@ import typer
 from emu.cluster import statedir
 from emu.cluster.config import load_settings, running_settings, state_dir
 from emu.cluster.control import send_command
-from emu.cluster.supervisor import free_slot, run_supervisor
+from emu.cluster.supervisor import claim_free_slot, run_supervisor
 from emu.core.errors import UserError
 from emu.core.settings import Settings
 
@@ -35,17 +35,23 @@ def start(
     detach: bool,
 ) -> int:
     """`emu up`."""
-    flags["slot"] = free_slot() if slot == "auto" else _slot_number(slot)
+    claimed = None
+    if slot == "auto":
+        flags["slot"], claimed = claim_free_slot()
+    else:
+        flags["slot"] = _slot_number(slot)
     settings = load_settings(state_dir, config, flags)
     for path in manifests:
         if not path.exists():
             raise UserError(f"{path} does not exist: give a manifest or a directory of manifests with -f")
     if not detach:
-        run_supervisor(
-            settings, manifests, lambda seconds: typer.echo(welcome(settings, seconds, detached=False))
-        )
+
+        def announce(seconds: float) -> None:
+            typer.echo(welcome(settings, seconds, detached=False))
+
+        run_supervisor(settings, manifests, announce, claimed)
         return 0
-    return _detach(lambda ready: run_supervisor(settings, manifests, ready), settings)
+    return _detach(lambda ready: run_supervisor(settings, manifests, ready, claimed), settings)
 
 
 def _slot_number(slot: str | None) -> int | None:

@@ -36,8 +36,18 @@ READY_TIMEOUT_SECONDS = 60.0
 class Supervisor:
     """Runs a cluster in the foreground of its own process."""
 
-    def __init__(self, settings: Settings, manifests: list[Path], on_ready: Callable[[float], None]) -> None:
-        """`on_ready` is called once, with the seconds from start until all was Ready."""
+    def __init__(
+        self,
+        settings: Settings,
+        manifests: list[Path],
+        on_ready: Callable[[float], None],
+        claimed: socket.socket | None = None,
+    ) -> None:
+        """`on_ready` is called once, with the seconds from start until all was Ready.
+
+        `claimed` is the claim on the slot when it was made already.
+        """
+        self._claimed = claimed
         self._settings = settings
         self._manifests = manifests
         self._on_ready = on_ready
@@ -55,7 +65,7 @@ class Supervisor:
         lock = statedir.StateDirLock(self._settings.state)
         lock.acquire()
         try:
-            with claim(self._settings.config):
+            with self._claimed or claim(self._settings.config):
                 check_ports(self._settings.config)
                 await self._serve(started, manifests)
         finally:
@@ -149,14 +159,19 @@ class Supervisor:
         return self._group.processes[name]
 
 
-def run_supervisor(settings: Settings, manifests: list[Path], on_ready: Callable[[float], None]) -> None:
+def run_supervisor(
+    settings: Settings,
+    manifests: list[Path],
+    on_ready: Callable[[float], None],
+    claimed: socket.socket | None = None,
+) -> None:
     """Run a cluster until SIGINT, SIGTERM or `emu down`. Raises UserError when it cannot start."""
     setup_logging("supervisor", settings.config.log_level, settings.config.log_format)
 
     raise_descriptor_limit()
 
     async def run() -> None:
-        await Supervisor(settings, manifests, on_ready).run()
+        await Supervisor(settings, manifests, on_ready, claimed).run()
 
     asyncio.run(run())
 
@@ -184,28 +199,28 @@ def _common_arguments(settings: Settings) -> list[str]:
     return ["--state-dir", str(settings.state.root), "--config", str(resolved_file(settings.state))]
 
 
-def free_slot() -> int:
-    """The first slot from 1 that no other cluster on this machine has claimed. Raises UserError."""
+def claim_free_slot() -> tuple[int, socket.socket]:
+    """Claim the first slot from 1 that no other cluster has. The claim holds while the socket is open."""
     for slot in range(1, MAX_SLOT + 1):
-        with contextlib.suppress(UserError), claim(ClusterConfig(slot=slot)):
-            return slot
+        with contextlib.suppress(UserError):
+            return slot, claim(ClusterConfig(slot=slot))
     raise UserError(f"all {MAX_SLOT} slots are taken by running clusters: stop one with `emu down`")
 
 
-@contextlib.contextmanager
-def claim(config: ClusterConfig) -> Any:
-    """Hold a cluster's address ranges against other clusters of this machine, whoever runs them."""
+def claim(config: ClusterConfig) -> socket.socket:
+    """Claim a cluster's addresses against other clusters of this machine, whoever runs them.
+
+    The claim holds while the socket is open. Raises UserError when another cluster has it.
+    """
     network = config.ranges.nodes.partition("/")[0]
     try:
         # The network's own address: no node ever has it.
-        held: socket.socket = LoopbackPlane().listen_tcp(network, config.ports.apiserver)
+        return LoopbackPlane().listen_tcp(network, config.ports.apiserver)
     except OSError:
         raise UserError(
             f"another cluster uses the node network {config.ranges.nodes} (slot {config.slot}): "
             "choose another slot with `--slot N`, or let emu choose with `--slot auto`"
         ) from None
-    with held:
-        yield
 
 
 def check_ports(config: ClusterConfig) -> None:

@@ -1,4 +1,4 @@
-"""Small clients that act as a pod, a node or the outside: their sockets come from the address they act for."""
+"""Small clients that act as a pod, a node or the outside: they dial from the address they act for."""
 
 from __future__ import annotations
 
