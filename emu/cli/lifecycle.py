@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -147,7 +146,7 @@ def stop(state: Path | None) -> int:
     if statedir.running_pid(where) is None:
         typer.echo(f"No cluster is running in {where.root}.")
         return 0
-    asyncio.run(send_command(where, {"command": "stop"}))
+    send_command(where, {"command": "stop"})
     deadline = time.monotonic() + _STOP_TIMEOUT_SECONDS
     while (pid := statedir.running_pid(where)) is not None:
         if time.monotonic() > deadline:
@@ -175,7 +174,7 @@ def show_status(state: Path | None, output: str) -> int:
     if output not in ("text", "json"):
         raise UserError(f'bad value for --output: "{output}" is neither "text" nor "json"')
     settings = running_settings(state)
-    status = asyncio.run(send_command(settings.state, {"command": "status"}))
+    status = send_command(settings.state, {"command": "status"})
     if output == "json":
         typer.echo(msgspec.json.format(msgspec.json.encode(status)).decode())
     else:
@@ -195,5 +194,5 @@ def _in_words(process: dict[str, Any]) -> str:
 
 def command(state: Path | None, message: dict[str, Any]) -> int:
     """A command to the supervisor that answers nothing."""
-    asyncio.run(send_command(state_dir(state), message))
+    send_command(state_dir(state), message)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -41,17 +42,16 @@ async def serve_control(state: StateDir, handler: Handler) -> asyncio.Server:
         os.umask(previous)
 
 
-async def send_command(state: StateDir, command: dict[str, Any]) -> dict[str, Any]:
+def send_command(state: StateDir, command: dict[str, Any]) -> dict[str, Any]:
     """The supervisor's answer. Raises UserError for its errors, and when no supervisor listens."""
-    try:
-        reader, writer = await asyncio.open_unix_connection(str(state.supervisor_socket))
-    except OSError:
-        raise UserError(f"no cluster is running in {state.root}: start one with `emu up`") from None
-    try:
-        writer.write(msgspec.json.encode(command) + b"\n")
-        line = await reader.readline()
-    finally:
-        writer.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        try:
+            channel.connect(str(state.supervisor_socket))
+        except OSError:
+            raise UserError(f"no cluster is running in {state.root}: start one with `emu up`") from None
+        channel.sendall(msgspec.json.encode(command) + b"\n")
+        with channel.makefile("rb") as answers:
+            line = answers.readline()
     answer: dict[str, Any] = msgspec.json.decode(line) if line else {"error": "the supervisor ended"}
     if "error" in answer:
         raise UserError(answer["error"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import subprocess
@@ -37,7 +36,7 @@ class LaunchedCluster:
         return self._command({"command": "status"})
 
     def _command(self, message: dict[str, Any]) -> dict[str, Any]:
-        return asyncio.run(send_command(self.settings.state, message))
+        return send_command(self.settings.state, message)
 
 
 @contextlib.contextmanager

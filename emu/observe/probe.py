@@ -29,9 +29,29 @@ async def http_get_through(
     plane: Plane, gateway: tuple[str, int], pod: str, url: str, *, seconds: float = 10.0
 ) -> Reply:
     """GET a URL through the gateway as `namespace.pod` ("" for the outside)."""
-    user = f"Proxy-Authorization: Basic {base64.b64encode(f'{pod}:'.encode()).decode()}\r\n" if pod else ""
     host = url.removeprefix("http://").partition("/")[0]
-    return await _exchange(plane, "127.0.0.1", gateway, url, host, user, seconds)
+    return await _exchange(plane, "127.0.0.1", gateway, url, host, _authorization(pod), seconds)
+
+
+async def tunnel(
+    plane: Plane, gateway: tuple[str, int], pod: str, address: str, port: int
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection through the gateway (CONNECT) as `namespace.pod`. Raises ConnectionError when refused."""
+    sock = await plane.connect_tcp("127.0.0.1", *gateway, None)
+    reader, writer = await asyncio.open_connection(sock=sock)
+    target = f"{address}:{port}"
+    writer.write(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{_authorization(pod)}\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    if head.split(None, 2)[1] != b"200":
+        writer.close()
+        raise ConnectionError(f"the gateway answered {head.splitlines()[0].decode()}")
+    return reader, writer
+
+
+def _authorization(pod: str) -> str:
+    if not pod:
+        return ""
+    return f"Proxy-Authorization: Basic {base64.b64encode(f'{pod}:'.encode()).decode()}\r\n"
 
 
 async def _exchange(
