@@ -1,0 +1,155 @@
+"""The chain of plugins: what a plugin is, and how a query goes down the chain and its reply comes back up.
+
+A query goes down in the order of `emu.coredns.plugins.ORDER` until a plugin answers; the reply then passes
+the plugins above in reverse. `answer` is a plain function, so that the common query costs no task; a plugin
+that must wait (for an upstream, say) returns an awaitable, and only then the query gets a task of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from emu.coredns import codec
+from emu.coredns.codec import Record, Request
+
+log = logging.getLogger(__name__)
+
+Section = list[Record]
+
+
+class Query(msgspec.Struct):
+    """A question on its way through a chain. `rewritten` copies may go down the rest of it."""
+
+    request: Request
+    client: tuple[str, int]
+    proto: str
+    """`udp` or `tcp`."""
+    local: tuple[str, int]
+    zone: str = "."
+    """The zone of the server block."""
+    started: float = msgspec.field(default_factory=time.perf_counter)
+    chain: Chain | None = None
+    lookup: Callable[[Query, bytes, int], Awaitable[Reply]] | None = None
+    """Resolve another name through the whole server, on behalf of this query."""
+    depth: int = 0
+
+
+class Reply(msgspec.Struct):
+    """An answer. `rcode` may exceed 15 (EDNS)."""
+
+    rcode: int = codec.NOERROR
+    answer: Section = msgspec.field(default_factory=list)
+    authority: Section = msgspec.field(default_factory=list)
+    additional: Section = msgspec.field(default_factory=list)
+    authoritative: bool = False
+    recursion: bool = False
+    truncated: bool = False
+    plugin: str = ""
+    """Who answered."""
+    constant: bool = False
+    """The same for every client until a Service, EndpointSlice or Namespace changes."""
+    shuffle: bool = False
+    """Address records are to come in a new order each time."""
+    error: Exception | None = None
+    """Why it is a SERVFAIL."""
+
+    @property
+    def flags(self) -> int:
+        """The header's flags that are the server's to choose."""
+        return (
+            (codec.AA if self.authoritative else 0)
+            | (codec.RA if self.recursion else 0)
+            | (codec.TC if self.truncated else 0)
+        )
+
+
+Answer = Reply | Awaitable["Reply | None"] | None
+T = TypeVar("T")
+
+
+class Plugin:
+    """One plugin of one server block. A module offers `setup(directive, environment)` that makes it."""
+
+    name: str
+
+    def answer(self, query: Query) -> Answer:
+        """A reply, None to pass the query on, or an awaitable of either."""
+        return None
+
+    def finish(self, query: Query, reply: Reply) -> Reply:
+        """The reply on its way back: as it is, changed, or another."""
+        return reply
+
+    async def start(self) -> None:
+        """Called once the server serves; raise nothing."""
+
+    async def stop(self) -> None:
+        """Called when the chain has been replaced or the process ends."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the plugin can do its work; asked by `ready`."""
+        return True
+
+
+class Endpoint(NamedTuple):
+    """An HTTP endpoint that a plugin wants served on every address of the DNS pods."""
+
+    port: int
+    path: str
+    handler: Callable[[], tuple[int, str, bytes]]
+    """Gives status, content type and body."""
+
+
+class Chain:
+    """The plugins of one server block, in order."""
+
+    def __init__(self, zone: str, plugins: list[Plugin]) -> None:
+        self.zone = zone
+        self.plugins = plugins
+
+    def resolve(self, query: Query, start: int = 0) -> Reply | Coroutine[Any, Any, Reply]:
+        """The reply of the plugins from number `start` on; a coroutine where one of them has to wait."""
+        plugins = self.plugins
+        for number in range(start, len(plugins)):
+            try:
+                found = plugins[number].answer(query)
+            except Exception as error:  # noqa: BLE001  one bad query must not end the server; `errors` tells
+                return self._finish(query, _failure(plugins[number], error), start, number)
+            if found is None:
+                continue
+            if isinstance(found, Reply):
+                return self._finish(query, found, start, number)
+            return self._wait(query, found, start, number)
+        return self._finish(query, self._nobody(), start, len(plugins))
+
+    async def _wait(
+        self, query: Query, pending: Awaitable[Reply | None], start: int, number: int
+    ) -> Reply:
+        try:
+            reply = await pending
+        except Exception as error:  # noqa: BLE001  as above
+            reply = _failure(self.plugins[number], error)
+        if reply is None:
+            below = self.resolve(query, number + 1)
+            reply = below if isinstance(below, Reply) else await below
+        return self._finish(query, reply, start, number)
+
+    def _finish(self, query: Query, reply: Reply, start: int, end: int) -> Reply:
+        for number in range(end - 1, start - 1, -1):
+            reply = self.plugins[number].finish(query, reply)
+        return reply
+
+    @staticmethod
+    def _nobody() -> Reply:
+        """What CoreDNS's NextOrFailure yields at the end of a chain."""
+        return Reply(codec.SERVFAIL, error=LookupError("no next plugin found"))
+
+
+def _failure(plugin: Plugin, error: Exception) -> Reply:
+    return Reply(codec.SERVFAIL, error=error, plugin=plugin.name)
