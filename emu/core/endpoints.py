@@ -75,7 +75,7 @@ def _port_endpoint(key: str, endpoint: Endpoint, port: int) -> PortEndpoint:
 
 
 def cluster_endpoints(endpoints: Endpoints, node: str = "", zone: str = "") -> Endpoints:
-    """What traffic policy Cluster may use on a node: ready ones by topology, else terminating ones that serve.
+    """What policy Cluster may use on a node: ready ones by topology, else terminating ones that serve.
 
     The fallback to terminating endpoints does not look at topology.
     """

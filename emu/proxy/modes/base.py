@@ -1,0 +1,91 @@
+"""What every mode answers to. Modes are pure: time is passed in, and so is the source of randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from emu.core.endpoints import Endpoints, PortEndpoint
+
+
+class Candidates:
+    """The endpoints that a connection may go to, as a list and by key."""
+
+    __slots__ = ("by_key", "endpoints")
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self.endpoints = endpoints
+        self.by_key: Mapping[str, PortEndpoint] = {endpoint.key: endpoint for endpoint in endpoints}
+
+
+class Balancer(Protocol):
+    """Chooses endpoints for one service port on one node.
+
+    Times are in seconds of a clock that never goes back. A client is the (address, port) of its socket.
+    """
+
+    counts: bool
+    """Whether it wants to know of connections begun and ended."""
+
+    def update(self, endpoints: Sequence[PortEndpoint], affinity: float | None) -> None:
+        """The endpoints of the port have changed, or its ClientIP affinity in seconds (None: no affinity)."""
+
+    def choose(self, candidates: Candidates, client: tuple[str, int], now: float) -> PortEndpoint | None:
+        """The endpoint of a new connection; None when the mode has no destination for it."""
+
+    def begun(self, endpoint: PortEndpoint, client: tuple[str, int], now: float) -> None:
+        """A connection to the endpoint was set up."""
+
+    def ended(self, endpoint: PortEndpoint, client: tuple[str, int], now: float) -> None:
+        """A connection that was begun is over."""
+
+    def failed(self, client: tuple[str, int]) -> None:
+        """The endpoint chosen for the client could not be reached."""
+
+
+class Uncounted:
+    """For modes that keep no account of connections."""
+
+    counts = False
+
+    def begun(self, endpoint: PortEndpoint, client: tuple[str, int], now: float) -> None:
+        """See Balancer."""
+
+    def ended(self, endpoint: PortEndpoint, client: tuple[str, int], now: float) -> None:
+        """See Balancer."""
+
+    def failed(self, client: tuple[str, int]) -> None:
+        """See Balancer."""
+
+
+class Affinity:
+    """Which endpoint a client address was last sent to, remembered for a time since its last connection."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._entries: dict[str, tuple[str, float]] = {}
+
+    def find(self, client: str, timeout: float, now: float) -> str | None:
+        """The key of the endpoint that a client is bound to, unless that has timed out."""
+        entry = self._entries.get(client)
+        return entry[0] if entry is not None and now - entry[1] < timeout else None
+
+    def bind(self, client: str, key: str, now: float) -> None:
+        """Bind a client to an endpoint from now on. The client that was seen longest ago may be forgotten."""
+        self._entries.pop(client, None)
+        self._entries[client] = (key, now)
+        if len(self._entries) > self._capacity:
+            del self._entries[next(iter(self._entries))]
+
+    def forget(self, client: str) -> None:
+        """Release a client."""
+        self._entries.pop(client, None)
+
+    def keep_only(self, keys: set[str]) -> None:
+        """Release the clients of endpoints that are gone."""
+        for client in [client for client, (key, _) in self._entries.items() if key not in keys]:
+            del self._entries[client]
+
+    def clear(self) -> None:
+        """Release everyone."""
+        self._entries.clear()
