@@ -51,7 +51,7 @@ def load_settings(
         if environ.get(variable):
             merged[key] = _number(variable, environ[variable]) if key in _NUMBERS else environ[variable]
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    nodes = given.pop("nodeCount", None) or (_number("EMU_NODES", count) if count else None)
+    nodes = given.pop("nodeCount", _number("EMU_NODES", count) if count else None)
     config = parse_config({**merged, **given})
     if nodes is not None:
         config = config.with_node_count(nodes)

@@ -178,14 +178,34 @@ def _convert(data: dict[str, Any], into: type[_T]) -> _T:
 
 
 def _validate(config: ClusterConfig) -> None:
+    """Raise ConfigError for values that have the right type and make no sense."""
     if not 0 <= config.slot <= MAX_SLOT:
         raise ConfigError(f'bad value for "slot": {config.slot} is not between 0 and {MAX_SLOT}')
-    if config.plane != "loopback":
-        raise ConfigError(f'bad value for "plane": "{config.plane}" is not known, only "loopback" is')
-    if not config.nodes:
+    if config.node_lifecycle.lease_duration_seconds < 1:
+        raise ConfigError('bad value for "nodeLifecycle.leaseDurationSeconds": it is at least 1')
+    for key, value, known in (
+        ("plane", config.plane, ("loopback",)),
+        ("logLevel", config.log_level, ("debug", "info", "warning", "error")),
+        ("logFormat", config.log_format, ("text", "json")),
+    ):
+        if value not in known:
+            raise ConfigError(f'bad value for "{key}": "{value}" is not one of {", ".join(known)}')
+    _validate_nodes(config.nodes)
+    for name in Ports.__struct_fields__:
+        port = getattr(config.fixed_ports, name)
+        if not 1 <= port <= 65535:
+            raise ConfigError(f'bad value for "ports.{name}": {port} is not a port number')
+    try:
+        config.ranges.check()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _validate_nodes(nodes: tuple[NodeConfig, ...]) -> None:
+    if not nodes:
         raise ConfigError('bad value for "nodes": a cluster needs at least one node')
     seen: set[str] = set()
-    for node in config.nodes:
+    for node in nodes:
         if not _DNS_LABEL.fullmatch(node.name):
             raise ConfigError(
                 f'bad value for "nodes": "{node.name}" is not a node name; use lower-case letters, '
@@ -194,19 +214,3 @@ def _validate(config: ClusterConfig) -> None:
         if node.name in seen:
             raise ConfigError(f'bad value for "nodes": the name "{node.name}" is there twice')
         seen.add(node.name)
-    if config.node_lifecycle.lease_duration_seconds < 1:
-        raise ConfigError('bad value for "nodeLifecycle.leaseDurationSeconds": it is at least 1')
-    for name in Ports.__struct_fields__:
-        port = getattr(config.fixed_ports, name)
-        if not 1 <= port <= 65535:
-            raise ConfigError(f'bad value for "ports.{name}": {port} is not a port number')
-    if config.log_level not in ("debug", "info", "warning", "error"):
-        raise ConfigError(
-            f'bad value for "logLevel": "{config.log_level}" is not one of debug, info, warning, error'
-        )
-    if config.log_format not in ("text", "json"):
-        raise ConfigError(f'bad value for "logFormat": "{config.log_format}" is not one of text, json')
-    try:
-        config.ranges.check()
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
