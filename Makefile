@@ -16,7 +16,7 @@ down: $(INSTALLED)
 	$(BIN)/emu down
 
 test: $(INSTALLED)
-	$(BIN)/pytest -n 4
+	$(BIN)/pytest -n 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,25 @@
+"""Run the benchmarks that are named, or all: `python -m benchmarks [startup] [services]`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from benchmarks import services, startup
+
+BENCHMARKS: dict[str, Callable[[], None]] = {"startup": startup.run, "services": services.run}
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS:
+            print(f'there is no benchmark "{name}"; there are {", ".join(BENCHMARKS)}', file=sys.stderr)
+            return 2
+    for name in names:
+        BENCHMARKS[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""One cluster with the tutorial's manifests for each worker, in a slot of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from emu.testing import Cluster, running_cluster
+
+TUTORIAL = Path(__file__).parents[2] / "examples" / "tutorial"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster(TUTORIAL) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def dig() -> str:
+    return _program("dig", "dnsutils")
+
+
+@pytest.fixture(scope="session")
+def curl() -> str:
+    return _program("curl", "curl")
+
+
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed (apt-get install {package})")
+    return found
