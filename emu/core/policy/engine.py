@@ -119,6 +119,20 @@ class PolicyEngine:
         reason = "allowed: " + "; ".join(judgement.reason for judgement in judgements)
         return Decision(True, reason, tuple(key for judgement in judgements for key in judgement.policies))
 
+    def decide_egress(self, source: str, destination: str, port: int, protocol: str = "TCP") -> Decision:
+        """Whether `source` may send to `destination`, as `decide`, without asking the destination.
+
+        For connections whose source is rewritten on the way: the destination judges the rewritten one.
+        """
+        if self.empty:
+            return _NO_POLICY
+        connection = Connection(self._end(source), self._end(destination), port, protocol)
+        judgement = None if source == destination else self._judge(connection, Direction.EGRESS)
+        if judgement is None:
+            return Decision(True, _unrestricted(connection))
+        verdict = "allowed" if judgement.allowed else "dropped"
+        return Decision(judgement.allowed, f"{verdict}: {judgement.reason}", judgement.policies)
+
     def sources(self, destination: str, port: int, protocol: str = "TCP") -> Ranges:
         """All addresses that `decide` lets reach a port of `destination`; EVERYONE if nobody is kept out."""
         if self.empty:
@@ -160,7 +174,10 @@ class PolicyEngine:
             split = tier.split_sources(pod, port, protocol)
             if split is None:
                 continue
-            allowed = union((*allowed, *intersection(undecided, split.accepted)))
+            accepted = intersection(undecided, split.accepted)
+            allowed = union((*allowed, *accepted)) if allowed else accepted
+            if split.denied == EVERYONE:
+                return allowed
             undecided = intersection(undecided, complement(union((*split.accepted, *split.denied))))
         return union((*allowed, *undecided))
 
