@@ -274,13 +274,23 @@ class PodIP(View, frozen=True):
     ip: str = ""
 
 
+class ContainerStatus(View, frozen=True):
+    """`status.containerStatuses[]`."""
+
+    name: str
+    ready: bool = False
+    restart_count: int = 0
+
+
 class PodStatus(View, frozen=True):
     """`status` of a Pod."""
 
     phase: str = "Pending"
     pod_ip: str = msgspec.field(default="", name="podIP")
     host_ip: str = msgspec.field(default="", name="hostIP")
+    start_time: str = ""
     conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
     reason: str = ""
 
 
@@ -453,6 +463,7 @@ class Event(Object, frozen=True):
     reason: str = ""
     message: str = ""
     count: int = 0
+    last_timestamp: str | None = None
 
 
 # --- discovery.k8s.io/v1 ---

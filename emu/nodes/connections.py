@@ -27,6 +27,9 @@ class Connection(Protocol):
     def abort(self) -> None:
         """Reset it."""
 
+    def drain(self) -> None:
+        """End it, after the request that is under way, if any."""
+
 
 Serve = Callable[[socket.socket, Address, Callable[[Connection], None]], Connection]
 """Takes up an accepted socket whose peer is the given address; calls back when it has ended."""
@@ -66,6 +69,9 @@ class _Finished:
     def abort(self) -> None:
         """There is nothing left to reset."""
 
+    def drain(self) -> None:
+        """There is nothing left to end."""
+
 
 class HttpConnection:
     """Moves bytes between a socket and its HttpSession. Reads nothing while an answer is under way."""
@@ -91,6 +97,13 @@ class HttpConnection:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._end()
+
+    def drain(self) -> None:
+        """See Connection."""
+        if self._session.idle and self._out is None:
+            self._end()
+        else:
+            self._session.draining = True
 
     def _readable(self) -> None:
         try:

@@ -118,6 +118,8 @@ class HttpSession:
         self._waiting_request: Request | None = None
         self.stream: Iterator[bytes] | None = None
         """Chunks to send before `resume`."""
+        self.draining = False
+        """Let the answer to a request that is under way be the last."""
         self.finished = False
         """Close the connection once everything is sent."""
         self.failed = False
@@ -154,6 +156,11 @@ class HttpSession:
             out = self._encode(self._waiting_request, response)
             self._waiting_request = None
         return out + self._answer()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the client has no request under way."""
+        return not (self._target or self._requests or self.waiting is not None or self.stream is not None)
 
     def close(self) -> None:
         """Forget the parser, which refers back to this session."""
@@ -237,7 +244,7 @@ class HttpSession:
         return out
 
     def _encode(self, request: Request, response: Response) -> bytes:
-        keep_alive = request.keep_alive and not response.close
+        keep_alive = request.keep_alive and not response.close and not self.draining
         stream = response.stream
         length = len(response.body) if stream is None else response.length
         head = _head(response.status, response.content_type, length, response.headers)

@@ -56,6 +56,10 @@ class AddressPool:
             self._freed.remove(number)
         return True
 
+    def holds(self, address: str) -> bool:
+        """Whether an address is in use."""
+        return to_int(address) in self._used
+
     def release(self, address: str) -> None:
         """Give an address back."""
         number = to_int(address)

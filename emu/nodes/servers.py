@@ -85,6 +85,11 @@ class Server:
             self._sock.close()
             self._sock = None
 
+    def drain(self, on_idle: Callable[[], None]) -> None:
+        """Stop listening and end connections as soon as their requests are answered; then call back."""
+        self.close()
+        on_idle()
+
     def abort(self) -> None:
         """Stop listening and reset what is open."""
         self.close()
@@ -104,6 +109,7 @@ class TcpServer(Server):
         super().__init__(shared, address, port, allowed)
         self._serve = serve
         self._connections: dict[Connection, Callable[[], None] | None] = {}
+        self._on_idle: Callable[[], None] | None = None
         self._sock = shared.plane.listen_tcp(address, port, allowed)
         # Accepted sockets inherit it; answers to pipelined requests would wait for each other otherwise.
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -126,6 +132,16 @@ class TcpServer(Server):
             return
         self._shared.record(self, client, Verdict.FORWARDED, Path.HANDOVER, dialled, service)
         self._take_up(sock, client, on_end)
+
+    def drain(self, on_idle: Callable[[], None]) -> None:
+        """See Server."""
+        self.close()
+        for connection in list(self._connections):
+            connection.drain()
+        if self._connections:
+            self._on_idle = on_idle
+        else:
+            on_idle()
 
     def abort(self) -> None:
         """See Server."""
@@ -193,6 +209,9 @@ class TcpServer(Server):
         on_end = self._connections.pop(connection, None)
         if on_end is not None:
             on_end()
+        if self._on_idle is not None and not self._connections:
+            on_idle, self._on_idle = self._on_idle, None
+            on_idle()
 
 
 class UdpServer(Server):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from enum import StrEnum
 
 import msgspec
@@ -76,7 +76,7 @@ class FlowRing:
         """All records that are kept, oldest first, as JSON lines."""
         return b"".join(self._line(record) for record in self._records)
 
-    async def follow(self) -> AsyncIterator[bytes]:
+    async def follow(self) -> AsyncGenerator[bytes, None]:
         """JSON lines of records that are added from now on."""
         queue: asyncio.Queue[FlowRecord] = asyncio.Queue(CAPACITY)
         self._followers.add(queue)
