@@ -12,7 +12,7 @@ from emu.client.events import EventRecorder
 from emu.client.rest import JSON, MERGE_PATCH, ApiError, Client
 from emu.controllers.informers import Informers
 from emu.core.config import ClusterConfig
-from emu.core.objects import Object, ObjectMeta, ResourceName, View
+from emu.core.objects import Object, ResourceName
 
 _AT_ONCE = 50
 
@@ -183,6 +183,6 @@ def _owners(item: Object, references: list[Any]) -> Patch:
     return Patch(item.resource, item.namespace, item.name, {"metadata": metadata})
 
 
-def plain(view: View | ObjectMeta) -> Any:
+def plain(view: msgspec.Struct) -> Any:
     """A view as a plain JSON document, without what has its default value."""
     return msgspec.to_builtins(view)

@@ -161,13 +161,11 @@ def merge_conditions(
     documents = {item.type: _document(item) for item in present}
     for item in wanted:
         before = by_type.get(item.type)
-        if before is not None and (before.status, before.reason, before.message) == (
-            item.status,
-            item.reason,
-            item.message,
+        if before is not None and (
+            (before.status, before.reason, before.message) == (item.status, item.reason, item.message)
+            and item.last_update_time in (None, before.last_update_time)
         ):
-            if item.last_update_time is None or item.last_update_time == before.last_update_time:
-                continue
+            continue
         changed = True
         transition = before.last_transition_time if before and before.status == item.status else None
         documents[item.type] = {

@@ -55,7 +55,8 @@ class Family(NamedTuple):
 def family(replica_set: ReplicaSet, owned: Iterable[Pod], others: Iterable[Pod]) -> Family:
     """Sort pods by what they are to a ReplicaSet. `others` may hold pods that do not matter."""
     selector = replica_set.spec.selector
-    mine, lost = [], []
+    mine: list[Pod] = []
+    lost: list[Pod] = []
     for pod in owned:
         if pod.terminating or pod.finished:
             continue
@@ -88,7 +89,7 @@ def decide(replica_set: ReplicaSet, pods: Family, now: float) -> list[Action]:
         ]
     status = status_of(replica_set, mine, now)
     if status != replica_set.status:
-        patch = {"status": {name: 0 for name in _STATUS_FIELDS} | plain(status)}
+        patch = {"status": dict.fromkeys(_STATUS_FIELDS, 0) | plain(status)}
         actions.append(
             Patch(ReplicaSet.resource, replica_set.namespace, replica_set.name, patch, subresource="status")
         )

@@ -10,6 +10,6 @@ def seconds_since(text: str | None, now: float) -> float:
     if not text:
         return 0.0
     try:
-        return now - datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+        return now - datetime.fromisoformat(text).timestamp()
     except ValueError:
         return 0.0

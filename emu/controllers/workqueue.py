@@ -111,7 +111,7 @@ class WorkQueue:
             after = await self._process(key)
         except (ApiError, ApiUnreachable) as error:
             self._failed(key, str(error), expected=isinstance(error, ApiError) and error.conflict)
-        except Exception:  # noqa: BLE001  a fault with one object must not end the work on all others
+        except Exception:
             log.exception("%s: fault while working on %s", self._name, key)
             self._failed(key, "fault", expected=True)
         else:
