@@ -55,6 +55,10 @@ def complement(ranges: Ranges) -> Ranges:
 
 def intersection(left: Ranges, right: Ranges) -> Ranges:
     """The addresses that lie in both sets."""
+    if left == EVERYONE:
+        return right
+    if right == EVERYONE:
+        return left
     common = []
     i = j = 0
     while i < len(left) and j < len(right):

@@ -6,6 +6,7 @@ isolates its subjects and admits nothing.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from enum import StrEnum
 
 from emu.core.addresses import cidr_bounds
@@ -57,6 +58,11 @@ class Ports:
             return destination is not None and destination.serves(self.name, port, protocol)
         return self.first <= port <= self.last
 
+    @property
+    def signature(self) -> tuple[str, int, int, str]:
+        """Equal for what matches the same."""
+        return self.protocol, self.first, self.last, self.name
+
     def __str__(self) -> str:
         if self.name:
             return f"{self.name}/{self.protocol}"
@@ -84,6 +90,13 @@ class Rule:
         self.selections = selections
         self.blocks = blocks
         self.any_peer = any_peer
+
+    @property
+    def signature(self) -> Hashable:
+        """Equal for rules, of whichever policies, that have the same peers and ports."""
+        ports = None if self.ports is None else tuple(item.signature for item in self.ports)
+        selections = tuple(selection.signature for selection in self.selections)
+        return ports, selections, self.blocks, self.any_peer
 
     def matches_port(self, destination: PodEntry | None, port: int, protocol: str) -> bool:
         """Whether the destination's port is one of the rule's."""

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from itertools import compress
 from typing import TypeVar
 
+import msgspec
+
 from emu.core.addresses import to_int
 from emu.core.objects import Namespace, Pod
 from emu.core.ranges import Ranges, union
@@ -280,6 +282,12 @@ class PodSelection:
         self.pods = pods
         self._bits = 0
         self._version = (-1, -1)
+
+    @property
+    def signature(self) -> tuple[str | bytes, bytes]:
+        """Equal for what selects the same pods."""
+        scope = self.scope if isinstance(self.scope, str) else msgspec.json.encode(self.scope, order="sorted")
+        return scope, msgspec.json.encode(self.pods, order="sorted")
 
     def bits(self) -> int:
         """The selected pods as a bit set."""

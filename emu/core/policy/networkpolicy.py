@@ -6,11 +6,13 @@ conformance tests of SIG Network.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from emu.core.objects import NetworkPolicy
 from emu.core.policy.compiled import CompiledPolicy, Direction, Rule
-from emu.core.policy.index import PodEntry, PodIndex, Profile
+from emu.core.policy.index import PodEntry, PodIndex, PodSelection, Profile
 from emu.core.policy.tier import Connection, Judgement, PodSplit, SourceSplit
-from emu.core.ranges import EVERYONE, NOBODY, complement, contains, union
+from emu.core.ranges import EVERYONE, contains, union
 
 _REMEMBERED_PROFILES = 4096
 _NAMED_POLICIES = 5
@@ -120,14 +122,14 @@ class NetworkPolicyTier:
                 if not rule.matches_port(destination, port, protocol):
                     continue
                 if rule.any_peer:
-                    return SourceSplit(EVERYONE, NOBODY)
+                    return SourceSplit(EVERYONE, EVERYONE)
                 pairs.extend(rule.blocks)
                 for selection in rule.selections:
                     pods |= selection.bits()
         accepted = self._index.ranges(pods)
         if pairs:
             accepted = union((*accepted, *pairs))
-        return SourceSplit(accepted, complement(accepted))
+        return SourceSplit(accepted, EVERYONE)
 
     def split_pods(
         self, destination: PodEntry | None, address: int, port: int, protocol: str
@@ -144,19 +146,50 @@ class NetworkPolicyTier:
         self._versions[namespace] = self._version
 
 
-class _EgressIndex:
-    """Which policies let their pods go to a destination.
+class _EgressGroup:
+    """Equal egress rules of any number of policies, and the pods that they let out."""
 
-    Selectors are tried once for each policy and each profile of a destination, and kept. Hence a changed pod
-    costs no selector at all, and a changed policy only its own for each remembered profile.
+    __slots__ = ("_bits", "_version", "rule", "subjects")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.subjects: dict[str, PodSelection] = {}
+        self._bits = 0
+        self._version = -1
+
+    def add(self, key: str, subjects: PodSelection) -> None:
+        self.subjects[key] = subjects
+        self._version = -1
+
+    def remove(self, key: str) -> None:
+        self.subjects.pop(key, None)
+        self._version = -1
+
+    def bits(self, version: int) -> int:
+        """The subjects of all its policies; `version` is the pod index's."""
+        if self._version != version:
+            self._version = version
+            self._bits = 0
+            for selection in self.subjects.values():
+                self._bits |= selection.bits()
+        return self._bits
+
+
+class _EgressIndex:
+    """Which pods policies let go to a destination.
+
+    Policies tend to have the same egress rules (to the DNS, to everywhere but some block), so equal rules are
+    held once. Selectors are tried once for each rule and each profile of a destination, and kept: a changed
+    pod costs no selector at all, and a changed policy only its own.
     """
 
     def __init__(self, index: PodIndex) -> None:
         self._index = index
         self._policies: dict[str, CompiledPolicy] = {}
-        self._with_blocks: dict[str, tuple[Rule, ...]] = {}
-        self._towards: dict[Profile, tuple[PodEntry, dict[str, tuple[Rule, ...]]]] = {}
-        self._outwards: dict[str, tuple[Rule, ...]] = {}
+        self._groups: dict[Hashable, _EgressGroup] = {}
+        self._with_blocks: dict[Hashable, _EgressGroup] = {}
+        self._outwards: dict[Hashable, _EgressGroup] = {}
+        self._towards: dict[Profile, tuple[PodEntry, dict[Hashable, _EgressGroup]]] = {}
         self._isolated: tuple[int, int] | None = None
 
     def set(self, policy: CompiledPolicy) -> None:
@@ -165,19 +198,30 @@ class _EgressIndex:
             return
         self._policies[policy.key] = policy
         self._isolated = None
-        _put(self._with_blocks, policy.key, tuple(rule for rule in policy.egress if rule.blocks))
-        _put(self._outwards, policy.key, tuple(rule for rule in policy.egress if rule.any_peer))
-        for pod, towards in self._towards.values():
-            _put(towards, policy.key, _rules_towards(policy, pod))
+        for rule in policy.egress:
+            signature = rule.signature
+            group = self._groups.get(signature)
+            if group is None:
+                group = self._add_group(signature, rule)
+            group.add(policy.key, policy.subjects)
 
     def remove(self, key: str) -> None:
-        if self._policies.pop(key, None) is None:
+        policy = self._policies.pop(key, None)
+        if policy is None:
             return
         self._isolated = None
-        self._with_blocks.pop(key, None)
-        self._outwards.pop(key, None)
-        for _, towards in self._towards.values():
-            towards.pop(key, None)
+        for rule in policy.egress or ():
+            signature = rule.signature
+            group = self._groups.get(signature)
+            if group is None:
+                # Two rules of the policy are equal, and the first took the group away.
+                continue
+            group.remove(key)
+            if not group.subjects:
+                for groups in (self._groups, self._with_blocks, self._outwards):
+                    groups.pop(signature, None)
+                for _, towards in self._towards.values():
+                    towards.pop(signature, None)
 
     def forget_profiles(self) -> None:
         self._towards.clear()
@@ -196,38 +240,43 @@ class _EgressIndex:
     def admitted(self, destination: PodEntry | None, address: int, port: int, protocol: str) -> int:
         """All pods that some policy lets go to a destination."""
         bits = 0
-        for key, rules in self._rules(destination).items():
-            if any(rule.matches_port(destination, port, protocol) for rule in rules):
-                bits |= self._policies[key].subjects.bits()
-        for key, rules in self._with_blocks.items():
-            for rule in rules:
-                if contains(rule.blocks, address) and rule.matches_port(destination, port, protocol):
-                    bits |= self._policies[key].subjects.bits()
-                    break
+        version = self._index.version
+        for group in self._selecting(destination).values():
+            if group.rule.matches_port(destination, port, protocol):
+                bits |= group.bits(version)
+        for group in self._with_blocks.values():
+            rule = group.rule
+            if contains(rule.blocks, address) and rule.matches_port(destination, port, protocol):
+                bits |= group.bits(version)
         return bits
 
-    def _rules(self, destination: PodEntry | None) -> dict[str, tuple[Rule, ...]]:
+    def _add_group(self, signature: Hashable, rule: Rule) -> _EgressGroup:
+        group = self._groups[signature] = _EgressGroup(rule)
+        if rule.blocks:
+            self._with_blocks[signature] = group
+        if rule.any_peer:
+            self._outwards[signature] = group
+        for pod, towards in self._towards.values():
+            if rule.any_peer or rule.selects(pod):
+                towards[signature] = group
+        return group
+
+    def _selecting(self, destination: PodEntry | None) -> dict[Hashable, _EgressGroup]:
+        """The rules that admit a destination by selector, or as any other."""
         if destination is None:
             return self._outwards
         known = self._towards.get(destination.profile)
         if known is None:
             if len(self._towards) >= _REMEMBERED_PROFILES:
                 self._towards.clear()
-            towards: dict[str, tuple[Rule, ...]] = {}
-            for key, policy in self._policies.items():
-                _put(towards, key, _rules_towards(policy, destination))
+            towards = {
+                signature: group
+                for signature, group in self._groups.items()
+                if group.rule.any_peer or group.rule.selects(destination)
+            }
             known = (destination, towards)
             self._towards[destination.profile] = known
         return known[1]
-
-
-def _rules_towards(policy: CompiledPolicy, pod: PodEntry) -> tuple[Rule, ...]:
-    return tuple(rule for rule in policy.egress or () if rule.any_peer or rule.selects(pod))
-
-
-def _put(rules_by_key: dict[str, tuple[Rule, ...]], key: str, rules: tuple[Rule, ...]) -> None:
-    if rules:
-        rules_by_key[key] = rules
 
 
 def _admitted(connection: Connection, direction: Direction, policy: CompiledPolicy, rule: Rule) -> str:

@@ -57,10 +57,11 @@ class Judgement(NamedTuple):
 
 
 class SourceSplit(NamedTuple):
-    """What a tier says of all sources of one destination; it leaves the others to the next tier."""
+    """What a tier says of all sources of one destination; it leaves those in neither set to the next tier."""
 
     accepted: Ranges
     denied: Ranges
+    """May overlap `accepted`, which wins: EVERYONE denies all that are not accepted."""
 
 
 class PodSplit(NamedTuple):
