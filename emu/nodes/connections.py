@@ -19,6 +19,8 @@ from emu.nodes.http import Address, HttpApp, HttpSession, Response
 _CHUNK = 64 * 1024
 _RESET = struct.pack("ii", 1, 0)
 _LINGER_SECONDS = 2.0
+# A new client of a pod that ends may have its request on the way.
+_FIRST_REQUEST_SECONDS = 1.0
 
 
 class Connection(Protocol):
@@ -100,10 +102,17 @@ class HttpConnection:
 
     def drain(self) -> None:
         """See Connection."""
-        if self._session.idle and self._out is None:
+        self._session.draining = True
+        if self._out is None and self._session.idle:
+            self._readable()
+            if self._session.fresh:
+                self._loop.call_later(_FIRST_REQUEST_SECONDS, self._end_idle)
+            else:
+                self._end_idle()
+
+    def _end_idle(self) -> None:
+        if self._fd >= 0 and self._out is None and self._session.idle:
             self._end()
-        else:
-            self._session.draining = True
 
     def _readable(self) -> None:
         try:

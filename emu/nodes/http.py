@@ -118,6 +118,8 @@ class HttpSession:
         self._waiting_request: Request | None = None
         self.stream: Iterator[bytes] | None = None
         """Chunks to send before `resume`."""
+        self.fresh = True
+        """Nothing has come in yet."""
         self.draining = False
         """Let the answer to a request that is under way be the last."""
         self.finished = False
@@ -130,6 +132,7 @@ class HttpSession:
         parser = self._parser
         if parser is None or self.finished:
             return b""
+        self.fresh = False
         try:
             parser.feed_data(data)
         except httptools.HttpParserUpgrade:

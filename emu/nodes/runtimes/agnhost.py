@@ -6,6 +6,7 @@ Endpoints, flags and answers follow its documentation (test/images/agnhost/READM
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from urllib.parse import parse_qs
@@ -311,4 +312,6 @@ def _go_error(error: Exception, protocol: str, address: str, port: int, what: st
 
 
 def _reason(error: Exception) -> str:
-    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return os.strerror(error.errno).lower()
+    return str(error)
