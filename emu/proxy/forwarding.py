@@ -1,0 +1,299 @@
+"""What happens to an accepted connection: choose an endpoint, then hand over, relay, hold or reset.
+
+In the kernel modes an endpoint whose node belongs to the cluster gets the very socket (see `handover`);
+the node judges it by policy. Masqueraded paths, the userspace mode and endpoints that no node hosts are
+relayed, judged here: egress by the client's own address, ingress by the address that the pod will see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path as FilePath
+
+from emu.core.config import ProxyMode
+from emu.core.endpoints import PortEndpoint
+from emu.core.policy import Decision, PolicyEngine
+from emu.planes.base import Plane
+from emu.planes.handover import HandoverSender
+from emu.proxy.counters import Counters
+from emu.proxy.held import HeldConnections, reset
+from emu.proxy.modes.base import Balancer
+from emu.proxy.modes.userspace import DIAL_TIMEOUTS
+from emu.proxy.planning import Plan, Planner, source_permitted
+from emu.proxy.relay import Relay
+from emu.proxy.tables import Frontend, Tables
+from emu.telemetry.flows import FlowRecord, FlowRing, Path, Verdict
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 127.0
+"""Seconds that Linux tries to connect by default (tcp_syn_retries = 6)."""
+
+Peer = tuple[str, int]
+_Counted = tuple[Balancer, PortEndpoint, Peer]
+
+
+class Judge:
+    """NetworkPolicy for connections that the proxy itself makes."""
+
+    def __init__(self, engine: PolicyEngine) -> None:
+        self.engine = engine
+
+    def denial(self, client: str, source: str, endpoint: PortEndpoint, protocol: str) -> Decision | None:
+        """Why `client`, seen by the pod as `source`, may not reach an endpoint; None when it may."""
+        if self.engine.empty or client == endpoint.address:
+            return None
+        if source == client:
+            decision = self.engine.decide(client, endpoint.address, endpoint.port, protocol)
+            return None if decision.allowed else decision
+        decision = self.engine.decide_egress(client, endpoint.address, endpoint.port, protocol)
+        if decision.allowed:
+            decision = self.engine.decide(source, endpoint.address, endpoint.port, protocol)
+        return None if decision.allowed else decision
+
+
+class Forwarder:
+    """Decides and carries out what becomes of accepted TCP connections."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        tables: Tables,
+        planner: Planner,
+        judge: Judge,
+        flows: FlowRing,
+        counters: Counters,
+        node_socket: Callable[[str], FilePath],
+    ) -> None:
+        self._plane = plane
+        self._tables = tables
+        self._planner = planner
+        self._judge = judge
+        self._flows = flows
+        self._counters = counters
+        self._node_socket = node_socket
+        self._held = HeldConnections()
+        self._senders: dict[str, HandoverSender] = {}
+        self._handed: dict[str, dict[int, _Counted]] = {}
+        self._relays: set[Relay] = set()
+        self._dials: set[asyncio.Task[None]] = set()
+
+    def forward(self, sock: socket.socket, client: Peer, frontend: Frontend) -> None:
+        """Take over a connection that was accepted at a frontend."""
+        plan = self._planner.plan(frontend, self._tables.client(client[0]), client[0])
+        if not source_permitted(frontend, client[0]):
+            self._drop(sock, client, frontend, None, "the client is in none of loadBalancerSourceRanges")
+            return
+        if not plan.candidates.endpoints:
+            if plan.route.refuse:
+                self._refuse(sock, client, frontend, plan.reason)
+            else:
+                self._drop(sock, client, frontend, None, plan.reason)
+            return
+        if self._planner.configuration.mode is ProxyMode.USERSPACE:
+            self._start_dial(self._dial_in_turn(sock, client, frontend, plan))
+            return
+        now = time.monotonic()
+        endpoint = plan.balancer.choose(plan.candidates, client, now)
+        if endpoint is None:
+            self._refuse(sock, client, frontend, f"the scheduler has no destination for {client[0]}")
+            return
+        source = plan.masquerade
+        if endpoint.address == client[0] and not source:
+            source = plan.node.bridge or client[0]
+        if source or endpoint.node not in self._tables.nodes:
+            self._start_dial(self._dial(sock, client, frontend, plan, endpoint, source or client[0]))
+            return
+        self._hand_over(sock, client, frontend, plan, endpoint, now)
+
+    def close(self) -> None:
+        """Stop. Connections that were handed over go on; relayed and held ones are reset."""
+        for task in self._dials:
+            task.cancel()
+        for relay in list(self._relays):
+            relay.stop()
+        for sender in self._senders.values():
+            sender.close()
+        self._held.close()
+
+    def record(
+        self,
+        verdict: Verdict,
+        client: Peer,
+        frontend: Frontend,
+        endpoint: PortEndpoint | None,
+        path: Path | None,
+        reason: str = "",
+    ) -> None:
+        """Leave a flow record and count."""
+        address, port = frontend.address, frontend.port
+        self._counters.connections[port.name, verdict] += 1
+        self._flows.add(
+            FlowRecord(
+                protocol=address.protocol,
+                source=f"{client[0]}:{client[1]}",
+                destination=f"{address.ip}:{address.port}",
+                endpoint=endpoint.key if endpoint else "",
+                service=port.name,
+                path=path,
+                verdict=verdict,
+                reason=reason,
+            )
+        )
+
+    def _hand_over(
+        self,
+        sock: socket.socket,
+        client: Peer,
+        frontend: Frontend,
+        plan: Plan,
+        endpoint: PortEndpoint,
+        now: float,
+    ) -> None:
+        node = endpoint.node
+        sender = self._senders.get(node) or self._new_sender(node)
+        address = frontend.address
+        number = sender.send(
+            sock, endpoint.address, endpoint.port, (address.ip, address.port), frontend.port.name
+        )
+        if number is None:
+            self._drop(sock, client, frontend, endpoint, f"the process of node {node} is not there")
+            return
+        if plan.balancer.counts:
+            plan.balancer.begun(endpoint, client, now)
+            self._handed[node][number] = (plan.balancer, endpoint, client)
+        self.record(Verdict.FORWARDED, client, frontend, endpoint, Path.HANDOVER)
+
+    def _new_sender(self, node: str) -> HandoverSender:
+        handed: dict[int, _Counted] = {}
+
+        def ended(number: int) -> None:
+            if (counted := handed.pop(number, None)) is not None:
+                balancer, endpoint, client = counted
+                balancer.ended(endpoint, client, time.monotonic())
+
+        self._handed[node] = handed
+        sender = self._senders[node] = HandoverSender(self._node_socket(node), ended)
+        return sender
+
+    def _start_dial(self, dial: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(dial)
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
+    async def _dial(
+        self,
+        sock: socket.socket,
+        client: Peer,
+        frontend: Frontend,
+        plan: Plan,
+        endpoint: PortEndpoint,
+        source: str,
+    ) -> None:
+        denied = self._judge.denial(client[0], source, endpoint, "TCP")
+        if denied is not None:
+            self._drop(sock, client, frontend, endpoint, denied.reason)
+            return
+        try:
+            server = await self._plane.connect_tcp(source, endpoint.address, endpoint.port, CONNECT_TIMEOUT)
+        except TimeoutError:
+            self._drop(sock, client, frontend, endpoint, "the endpoint does not answer")
+            return
+        except OSError as error:
+            if self._node_is_dead(endpoint.node):
+                reason = f"the process of node {endpoint.node} is not there"
+                self._drop(sock, client, frontend, endpoint, reason)
+            else:
+                self._refuse(sock, client, frontend, f"{endpoint.key}: {error.strerror}", endpoint)
+            return
+        except asyncio.CancelledError:
+            reset(sock)
+            raise
+        await self._relay(sock, server, client, frontend, plan, endpoint)
+
+    async def _dial_in_turn(self, sock: socket.socket, client: Peer, frontend: Frontend, plan: Plan) -> None:
+        """The userspace mode's way: each attempt goes to the next endpoint and may take longer."""
+        source = plan.node.address or client[0]
+        for timeout in DIAL_TIMEOUTS:
+            endpoint = plan.balancer.choose(plan.candidates, client, time.monotonic())
+            if endpoint is None:
+                break
+            denied = self._judge.denial(client[0], source, endpoint, "TCP")
+            try:
+                if denied is not None:
+                    await asyncio.sleep(timeout)
+                    raise TimeoutError(denied.reason)
+                server = await self._plane.connect_tcp(source, endpoint.address, endpoint.port, timeout)
+            except OSError as error:
+                plan.balancer.failed(client)
+                log.debug("%s: cannot reach %s: %s", frontend.port.name, endpoint.key, error)
+                continue
+            except asyncio.CancelledError:
+                reset(sock)
+                raise
+            await self._relay(sock, server, client, frontend, plan, endpoint)
+            return
+        sock.close()
+        self.record(Verdict.REFUSED, client, frontend, None, Path.RELAY, "no endpoint could be reached")
+
+    async def _relay(
+        self,
+        sock: socket.socket,
+        server: socket.socket,
+        client: Peer,
+        frontend: Frontend,
+        plan: Plan,
+        endpoint: PortEndpoint,
+    ) -> None:
+        def ended() -> None:
+            self._relays.discard(relay)
+            plan.balancer.ended(endpoint, client, time.monotonic())
+
+        plan.balancer.begun(endpoint, client, time.monotonic())
+        relay = Relay(ended)
+        self._relays.add(relay)
+        self.record(Verdict.FORWARDED, client, frontend, endpoint, Path.RELAY)
+        await relay.start(sock, server)
+
+    def _node_is_dead(self, node: str) -> bool:
+        """Whether an endpoint's node is part of the cluster while its process is not there."""
+        if node not in self._tables.nodes:
+            return False
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(str(self._node_socket(node)))
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+        return False
+
+    def _drop(
+        self,
+        sock: socket.socket,
+        client: Peer,
+        frontend: Frontend,
+        endpoint: PortEndpoint | None,
+        reason: str,
+    ) -> None:
+        self._held.hold(sock)
+        self.record(Verdict.DROPPED, client, frontend, endpoint, None, reason)
+
+    def _refuse(
+        self,
+        sock: socket.socket,
+        client: Peer,
+        frontend: Frontend,
+        reason: str,
+        endpoint: PortEndpoint | None = None,
+    ) -> None:
+        if self._planner.configuration.mode is ProxyMode.USERSPACE:
+            sock.close()
+        else:
+            reset(sock)
+        self.record(Verdict.REFUSED, client, frontend, endpoint, None, reason)

@@ -1,0 +1,142 @@
+"""The proxy as a whole, without the API: objects in, listeners and forwarding out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from emu.core.objects import EndpointSlice, Node, Service
+from emu.core.policy import PolicyEngine
+from emu.core.ranges import EVERYONE, Ranges, intersection, union
+from emu.planes.base import Plane
+from emu.proxy.configuration import ProxyConfiguration
+from emu.proxy.counters import Counters
+from emu.proxy.forwarding import Forwarder, Judge
+from emu.proxy.listeners import Listeners
+from emu.proxy.paths import Way
+from emu.proxy.planning import Planner
+from emu.proxy.tables import Frontend, Tables
+from emu.proxy.udp import UdpForwarder
+from emu.telemetry.flows import FlowRing
+
+log = logging.getLogger(__name__)
+
+
+class Proxy:
+    """Keeps listeners equal to what the tables say. Changes of one turn of the loop are taken together."""
+
+    def __init__(
+        self,
+        plane: Plane,
+        configuration: ProxyConfiguration,
+        engine: PolicyEngine,
+        node_socket: Callable[[str], Path],
+        report: Callable[[Frontend, str], None],
+        random: Random | None = None,
+    ) -> None:
+        """`report` is told of frontends that cannot be bound, and why."""
+        self.plane = plane
+        self.tables = Tables()
+        self.planner = Planner(self.tables, configuration, random or Random())
+        self.judge = Judge(engine)
+        self.flows = FlowRing("proxy")
+        self.counters = Counters()
+        self.forwarder = Forwarder(
+            plane, self.tables, self.planner, self.judge, self.flows, self.counters, node_socket
+        )
+        self.udp = UdpForwarder(plane, self.tables, self.planner, self.judge, self.forwarder)
+        self.listeners = Listeners(plane, self.forwarder, self.udp, report)
+        self._scheduled = False
+        self._holding = False
+
+    @property
+    def configuration(self) -> ProxyConfiguration:
+        """What is in force."""
+        return self.planner.configuration
+
+    def set_service(self, key: str, before: Service | None, now: Service | None) -> None:
+        """A Service was added, changed or deleted."""
+        self.counters.service_changes.inc()
+        self.tables.set_service(key, now)
+        self._schedule()
+
+    def set_slice(self, key: str, before: EndpointSlice | None, now: EndpointSlice | None) -> None:
+        """An EndpointSlice was added, changed or deleted."""
+        self.counters.endpoint_changes.inc()
+        self.tables.set_slice(key, before, now)
+        self._schedule()
+
+    def set_node(self, key: str, before: Node | None, now: Node | None) -> None:
+        """A Node was added, changed or deleted."""
+        if self.tables.set_node(key, now):
+            self._schedule()
+
+    def configure(self, configuration: ProxyConfiguration) -> None:
+        """Go over to another mode, scheduler or masquerading."""
+        if configuration == self.planner.configuration:
+            return
+        self.planner.configure(configuration)
+        log.info("mode is %s", configuration.mode, extra={"scheduler": configuration.scheduler})
+        for frontend in self.tables.frontends.values():
+            self._settle(frontend)
+
+    def policies_changed(self) -> None:
+        """NetworkPolicies give other answers than before."""
+        for frontend in self.tables.frontends.values():
+            self._settle(frontend)
+
+    def hold_back(self) -> None:
+        """Take objects in without acting on them, until `synchronize`."""
+        self._holding = True
+
+    def synchronize(self) -> None:
+        """Bring listeners in line with the tables, now."""
+        self._scheduled = self._holding = False
+        start = time.perf_counter()
+        changes = self.tables.take_changes()
+        self.planner.changed(changes.addresses, changes.ports)
+        for address in changes.addresses:
+            frontend = self.tables.frontends.get(address)
+            if frontend is None:
+                self.listeners.drop(address)
+            else:
+                self._settle(frontend)
+        self.udp.changed(changes.addresses)
+        self.counters.synced(time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Close all sockets. Connections that were handed over go on."""
+        self.listeners.close()
+        self.udp.close()
+        self.forwarder.close()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._holding:
+            self._scheduled = True
+            self.counters.last_queued.set(time.time())
+            asyncio.get_running_loop().call_soon(self.synchronize)
+
+    def _settle(self, frontend: Frontend) -> None:
+        if self.planner.listens(frontend):
+            self.listeners.want(frontend, self._allowed(frontend))
+        else:
+            self.listeners.drop(frontend.address)
+
+    def _allowed(self, frontend: Frontend) -> Ranges:
+        """Whose packets the kernel lets through to a frontend: those that any endpoint would admit."""
+        allowed = self.planner.allowed_sources(frontend)
+        engine = self.judge.engine
+        if engine.empty or frontend.way is not Way.CLUSTER_IP or not self.planner.keeps_sources:
+            return allowed
+        admitted: list[tuple[int, int]] = []
+        for endpoint in frontend.port.endpoints:
+            if endpoint.usable:
+                sources = engine.sources(endpoint.address, endpoint.port, frontend.port.protocol)
+                if sources == EVERYONE:
+                    return allowed
+                admitted.extend(sources)
+        return intersection(allowed, union(admitted))

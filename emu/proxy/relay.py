@@ -1,0 +1,106 @@
+"""Copying bytes between two connections: back-pressure, half-close, and resets are passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+
+_RESET = struct.pack("ii", 1, 0)
+_HIGH_WATER = 256 * 1024
+
+
+class _Side(asyncio.Protocol):
+    """One of the two connections."""
+
+    def __init__(self, on_closed: Callable[[], None]) -> None:
+        self._on_closed = on_closed
+        self._at_end = False
+        self.peer: _Side | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(_HIGH_WATER)
+        self.transport = transport
+        transport.pause_reading()
+
+    def data_received(self, data: bytes) -> None:
+        assert self.peer is not None
+        assert self.peer.transport is not None
+        self.peer.transport.write(data)
+
+    def eof_received(self) -> bool:
+        assert self.peer is not None
+        self._at_end = True
+        if self.peer._at_end:
+            self.peer.close()
+            return False
+        if self.peer.transport is not None and not self.peer.transport.is_closing():
+            self.peer.transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        if self.peer is not None and self.peer.transport is not None:
+            self.peer.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.peer is not None and self.peer.transport is not None:
+            self.peer.transport.resume_reading()
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close with a RST."""
+        if self.transport is not None and not self.transport.is_closing():
+            sock = self.transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.peer is not None:
+            if exc is not None:
+                self.peer.abort()
+            else:
+                self.peer.close()
+        self._on_closed()
+
+
+class Relay:
+    """A running copy of both directions between two connected sockets, which it owns."""
+
+    def __init__(self, on_ended: Callable[[], None]) -> None:
+        """`on_ended` is called once, when both connections are closed."""
+        self._on_ended = on_ended
+        self._open = 0
+        self._sides: tuple[_Side, _Side] | None = None
+
+    async def start(self, client: socket.socket, server: socket.socket) -> None:
+        """Begin to copy. When this fails both sockets are closed and the error is raised."""
+        loop = asyncio.get_running_loop()
+        sides = (_Side(self._closed), _Side(self._closed))
+        sides[0].peer, sides[1].peer = sides[1], sides[0]
+        for sock in (client, server):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._open = 2
+        self._sides = sides
+        for side, sock in zip(sides, (client, server), strict=True):
+            await loop.connect_accepted_socket(lambda side=side: side, sock)  # type: ignore[misc]
+        for side in sides:
+            if side.transport is not None and not side.transport.is_closing():
+                side.transport.resume_reading()
+
+    def stop(self) -> None:
+        """Reset both connections."""
+        for side in self._sides or ():
+            side.abort()
+
+    def _closed(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self._on_ended()
