@@ -35,7 +35,7 @@ class PodWorker:
         self._terminating = False
         self._over = False
         self._wanted = False
-        self._written: dict[str, object] | None = None
+        self._written = 0
         self._version = 0
         self._writer: asyncio.Task[None] | None = None
         self._grace: asyncio.TimerHandle | None = None
@@ -60,9 +60,9 @@ class PodWorker:
             self._host.policies.set_own_pod(self._with_address())
         if pod.terminating:
             self._terminate()
-        elif self._is_news(pod) and self._written is not None and pod.ready != self._ready():
+        elif self._is_news(pod) and self._written and pod.ready != self._ready():
             # The node controller marks pods of a node that was silent; they are what they are.
-            self._written = None
+            self._written = 0
             self._publish()
 
     def stop(self) -> None:
@@ -138,14 +138,18 @@ class PodWorker:
                         now=timestamp(),
                         terminating=self._terminating,
                     )
-                    if status == self._written:
+                    patch = msgspec.json.encode(
+                        {"metadata": {"uid": self.pod.metadata.uid}, "status": status}
+                    )
+                    # The hash, for the document itself would be most of a pod's memory.
+                    if hash(patch) == self._written:
                         continue
                     try:
                         patched = await self._host.client.patch(
                             Pod.resource,
                             self.pod.namespace,
                             self.pod.name,
-                            {"metadata": {"uid": self.pod.metadata.uid}, "status": status},
+                            patch,
                             subresource="status",
                         )
                     except (ApiError, ApiUnreachable) as error:
@@ -155,7 +159,7 @@ class PodWorker:
                         log.debug("status of pod %s is not written: %s", self.pod.key, error)
                         self._wanted = True
                     else:
-                        self._written = status
+                        self._written = hash(patch)
                         self._version = int(patched["metadata"]["resourceVersion"])
                         delay = _FIRST_RETRY_SECONDS
                         continue

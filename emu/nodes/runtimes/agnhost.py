@@ -172,30 +172,17 @@ class NetExec:
 
     def __init__(self, surroundings: Surroundings, healthy: bool = True) -> None:
         self._surroundings = surroundings
-        self._hostname = text(surroundings.pod.hostname)
+        self.hostname = text(surroundings.pod.hostname)
         # Upstream's health is that of its UDP server: without one /healthz says 412.
-        self._health = Response(status=200 if healthy else 412, content_type="")
-        self._routes: dict[str, HttpApp] = {
-            "/hostname": lambda _: self._hostname,
-            "/hostName": lambda _: self._hostname,
-            "/clientip": lambda request: text(f"{request.client[0]}:{request.client[1]}"),
-            "/healthz": lambda _: self._health,
-            "/echo": _echo,
-            "/header": _header,
-            "/redirect": _redirect,
-            "/dial": self._dial,
-            "/exit": self._exit,
-            "/shutdown": lambda _: self._end(0, 0.0),
-            "/shell": lambda _: _unavailable("there is no shell in this pod"),
-            "/upload": lambda _: _unavailable("files cannot be uploaded to this pod"),
-        }
+        self.health = Response(status=200 if healthy else 412, content_type="")
 
     def __call__(self, request: Request) -> Response | Awaitable[Response]:
         """Answer a request; unknown paths get the time, as upstream."""
-        route = self._routes.get(request.path)
-        return text(f"NOW: {datetime.now(UTC)}") if route is None else route(request)
+        route = _ROUTES.get(request.path)
+        return text(f"NOW: {datetime.now(UTC)}") if route is None else route(self, request)
 
-    async def _dial(self, request: Request) -> Response:
+    async def dial(self, request: Request) -> Response:
+        """Requests from this pod to others, and what came of them as JSON."""
         query = {key: found[0] for key, found in parse_qs(request.query).items()}
         host, port_text = query.get("host", ""), query.get("port", "")
         what, protocol = query.get("request", ""), query.get("protocol", "").lower()
@@ -234,7 +221,8 @@ class NetExec:
         reply = await self._surroundings.dialler.exchange(address, port, what.encode(), _DIAL_SECONDS)
         return reply.decode("utf-8", "replace")
 
-    def _exit(self, request: Request) -> Response | Awaitable[Response]:
+    def exit(self, request: Request) -> Response | Awaitable[Response]:
+        """End the container as the request says."""
         form = request.form()
         try:
             wait = parse_duration(form.get("wait") or "0")
@@ -244,9 +232,10 @@ class NetExec:
             code = int(form.get("code") or 0)
         except ValueError:
             return text(f"argument 'code' must be an integer [0-127] or empty, got \"{form['code']}\"\n")
-        return self._end(code, wait)
+        return self.end(code, wait)
 
-    async def _end(self, code: int, wait: float) -> Response:
+    async def end(self, code: int, wait: float) -> Response:
+        """End the container after `wait` seconds. Does not return."""
         await asyncio.sleep(wait)
         self._surroundings.exit(Exit(code))
         # The process is gone before it could answer: the connection is reset with it.
@@ -315,3 +304,20 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return os.strerror(error.errno).lower()
     return str(error)
+
+
+# One table for all pods: a table of bound methods in each would be most of a pod's memory.
+_ROUTES: dict[str, Callable[[NetExec, Request], Response | Awaitable[Response]]] = {
+    "/hostname": lambda server, _: server.hostname,
+    "/hostName": lambda server, _: server.hostname,
+    "/clientip": lambda _, request: text(f"{request.client[0]}:{request.client[1]}"),
+    "/healthz": lambda server, _: server.health,
+    "/echo": lambda _, request: _echo(request),
+    "/header": lambda _, request: _header(request),
+    "/redirect": lambda _, request: _redirect(request),
+    "/dial": NetExec.dial,
+    "/exit": NetExec.exit,
+    "/shutdown": lambda server, _: server.end(0, 0.0),
+    "/shell": lambda _server, _request: _unavailable("there is no shell in this pod"),
+    "/upload": lambda _server, _request: _unavailable("files cannot be uploaded to this pod"),
+}
