@@ -1,0 +1,121 @@
+"""What a row of the resource table is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from emu.api.errors import FieldError, Target
+from emu.api.naming import NameRule, dns_subdomain
+
+Document = dict[str, Any]
+Cells = Callable[[Document, float], list[Any]]
+"""The cells of a table row, given an object and the time in seconds since the epoch."""
+
+
+class Column(NamedTuple):
+    """A column of a Table. Priority 1 is shown with `-o wide` only."""
+
+    name: str
+    type: str = "string"
+    priority: int = 0
+    format: str = ""
+
+    def definition(self) -> dict[str, Any]:
+        """The entry of `columnDefinitions`."""
+        form = "name" if self.name == "Name" else self.format
+        return {
+            "name": self.name,
+            "type": self.type,
+            "format": form,
+            "description": "",
+            "priority": self.priority,
+        }
+
+
+def nothing(document: Document) -> None:
+    """A hook that has nothing to do."""
+
+
+def nothing_to_keep(new: Document, old: Document) -> None:
+    """An update hook that has nothing to do."""
+
+
+def no_errors(document: Document) -> list[FieldError]:
+    """A validation without rules."""
+    return []
+
+
+def no_update_errors(new: Document, old: Document) -> list[FieldError]:
+    """An update validation without rules."""
+    return []
+
+
+def no_fields(document: Document) -> Mapping[str, str]:
+    """No fields for selectors but those of the metadata."""
+    return {}
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind that is served, and what is particular to it.
+
+    An object goes through the hooks in this order: `default`; on update `keep`, which carries over what a
+    writer may leave out; then `validate` and, on update, `validate_update`, or `validate_status` where the
+    status was written.
+    """
+
+    group: str = ""
+    version: str = "v1"
+    plural: str
+    singular: str
+    kind: str
+    namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    has_status: bool = False
+    has_scale: bool = False
+    has_generation: bool = False
+    deletion_answers_object: bool = False
+    """Whether DELETE answers with the object, as the published OpenAPI says for some kinds, or a Status."""
+    name_rule: NameRule = dns_subdomain
+    columns: tuple[Column, ...]
+    cells: Cells
+    default: Callable[[Document], None] = nothing
+    keep: Callable[[Document, Document], None] = nothing_to_keep
+    validate: Callable[[Document], list[FieldError]] = no_errors
+    validate_update: Callable[[Document, Document], list[FieldError]] = no_update_errors
+    validate_status: Callable[[Document], list[FieldError]] = no_errors
+    fields: Callable[[Document], Mapping[str, str]] = no_fields
+    field_labels: tuple[str, ...] = ()
+    """What field selectors may name besides metadata.name and metadata.namespace."""
+
+    @property
+    def api_version(self) -> str:
+        """The `apiVersion` of its objects."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def name(self) -> str:
+        """`deployments.apps`, or `pods`: how the store knows it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs of the main resource."""
+        return ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+    @property
+    def subresources(self) -> tuple[str, ...]:
+        """Names of the subresources."""
+        extra: dict[str, tuple[str, ...]] = {"pods": ("binding",), "namespaces": ("finalize",)}
+        return (
+            *(("status",) if self.has_status else ()),
+            *(("scale",) if self.has_scale else ()),
+            *extra.get(self.name, ()),
+        )
+
+    def target(self, name: str = "") -> Target:
+        """What errors are about."""
+        return Target(self.group, self.plural, self.kind, name)
