@@ -185,4 +185,4 @@ def _owners(item: Object, references: list[Any]) -> Patch:
 
 def plain(view: msgspec.Struct) -> Any:
     """A view as a plain JSON document, without what has its default value."""
-    return msgspec.to_builtins(view)
+    return msgspec.json.decode(msgspec.json.encode(view))
