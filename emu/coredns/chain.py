@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -33,10 +33,13 @@ class Query(msgspec.Struct):
     zone: str = "."
     """The zone of the server block."""
     started: float = msgspec.field(default_factory=time.perf_counter)
-    chain: Chain | None = None
     lookup: Callable[[Query, bytes, int], Awaitable[Reply]] | None = None
     """Resolve another name through the whole server, on behalf of this query."""
     depth: int = 0
+    counted: bool = False
+    """Whether `prometheus` wants it counted."""
+    observers: tuple[Callable[[Query, Reply, int], None], ...] = ()
+    """Called with query, reply and the reply's size once that is known."""
 
 
 class Reply(msgspec.Struct):
@@ -69,13 +72,14 @@ class Reply(msgspec.Struct):
 
 
 Answer = Reply | Awaitable["Reply | None"] | None
-T = TypeVar("T")
 
 
 class Plugin:
     """One plugin of one server block. A module offers `setup(directive, environment)` that makes it."""
 
     name: str
+    chain: Chain | None = None
+    """The chain that it is part of, known once the server block is complete."""
 
     def answer(self, query: Query) -> Answer:
         """A reply, None to pass the query on, or an awaitable of either."""
@@ -112,6 +116,8 @@ class Chain:
     def __init__(self, zone: str, plugins: list[Plugin]) -> None:
         self.zone = zone
         self.plugins = plugins
+        for plugin in plugins:
+            plugin.chain = self
 
     def resolve(self, query: Query, start: int = 0) -> Reply | Coroutine[Any, Any, Reply]:
         """The reply of the plugins from number `start` on; a coroutine where one of them has to wait."""
@@ -128,9 +134,7 @@ class Chain:
             return self._wait(query, found, start, number)
         return self._finish(query, self._nobody(), start, len(plugins))
 
-    async def _wait(
-        self, query: Query, pending: Awaitable[Reply | None], start: int, number: int
-    ) -> Reply:
+    async def _wait(self, query: Query, pending: Awaitable[Reply | None], start: int, number: int) -> Reply:
         try:
             reply = await pending
         except Exception as error:  # noqa: BLE001  as above

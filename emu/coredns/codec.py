@@ -22,6 +22,10 @@ _POINTER = 0xC0
 A, NS, CNAME, SOA, PTR, HINFO, MX, TXT, AAAA, SRV, OPT, AXFR, IXFR, ANY = (
     1, 2, 5, 6, 12, 13, 15, 16, 28, 33, 41, 252, 251, 255,
 )  # fmt: skip
+COUNTED_TYPES = frozenset(
+    (A, AAAA, MX, SOA, CNAME, PTR, TXT, NS, SRV, 43, 48, 46, 47, 50, 65, IXFR, AXFR, ANY)
+)
+"""Types that metrics tell apart; a client must not be able to make endless series."""
 IN, CH = 1, 3
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED, BADVERS = 0, 1, 2, 3, 4, 5, 16
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS"}
@@ -228,7 +232,9 @@ def _read_edns(packet: bytes, at: int, before: int, additionals: int) -> Edns | 
             raise CodecError("rdata overruns the message")
         if kind == OPT and number >= before:
             if edns is not None or name != b"\0":
-                raise CodecError("more than one OPT record, or one that is not at the root")  # RFC 6891, 6.1.1
+                raise CodecError(
+                    "more than one OPT record, or one that is not at the root"
+                )  # RFC 6891, 6.1.1
             _check_options(packet[at : at + length])
             edns = Edns(cls, ttl >> 16 & 0xFF, bool(ttl & _DO))
         at += length
@@ -318,9 +324,12 @@ def _remember(offsets: dict[bytes, int], name: bytes, start: int, rest: bytes = 
         at += 1 + name[at]
 
 
-def encode_query(ident: int, name: bytes, qtype: int, *, qclass: int = IN, flags: int = RD) -> bytes:
-    """A query without EDNS."""
-    return _header.pack(ident, flags, 1, 0, 0, 0) + name + _question.pack(qtype, qclass)
+def encode_query(
+    ident: int, name: bytes, qtype: int, *, qclass: int = IN, flags: int = RD, edns: Edns | None = None
+) -> bytes:
+    """A query for a name in wire form."""
+    opt = b"" if edns is None else b"\0" + _record.pack(OPT, edns.size, _DO if edns.do else 0, 0)
+    return _header.pack(ident, flags, 1, 0, 0, int(bool(opt))) + name + _question.pack(qtype, qclass) + opt
 
 
 def parse_message(packet: bytes) -> Message:

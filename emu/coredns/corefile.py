@@ -99,7 +99,9 @@ def kubeadm_corefile(zone: str) -> str:
     return KUBEADM.format(zone=zone.rstrip("."))
 
 
-def parse_corefile(text: str, file: str = "Corefile", environment: Mapping[str, str] = {}) -> list[ServerBlock]:
+def parse_corefile(
+    text: str, file: str = "Corefile", environment: Mapping[str, str] = {}
+) -> list[ServerBlock]:
     """The server blocks of a Corefile. Raises CorefileError that names file and line."""
     return _Parser(_lex(text, file, environment), file).blocks()
 
@@ -213,7 +215,7 @@ class _Parser:
             self._snippets[keys[0][1:-1]] = self._snippet(first.line)
             return None
         zones = tuple(zone for key in keys for zone in self._zones(key, first.line))
-        directives = []
+        directives: list[Directive] = []
         while True:
             token = self._peek(f'the server block "{" ".join(keys)}" is not closed', first.line)
             if token.text == "}":
@@ -225,7 +227,7 @@ class _Parser:
             directives.append(self._directive())
 
     def _keys(self) -> list[str]:
-        keys = []
+        keys: list[str] = []
         line = self._tokens[self._at].line
         while True:
             token = self._peek("a server block needs an opening brace", line)
@@ -252,7 +254,9 @@ class _Parser:
         words = self._rest_of_line()
         name = words[1].text if len(words) == 2 else ""
         if name not in self._snippets:
-            raise self._error(f'import of "{name}": there is no such snippet above, and files are not imported', token.line)
+            raise self._error(
+                f'import of "{name}": there is no such snippet above, and files are not imported', token.line
+            )
         self._imports += 1
         if self._imports > _MAX_IMPORTS:
             raise self._error(f'import of "{name}": a snippet imports itself', token.line)

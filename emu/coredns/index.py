@@ -212,7 +212,9 @@ def _service_entry(key: Key, service: Service) -> ServiceEntry:
         external,
         addresses,
         tuple(ip_address(address).packed for address in addresses),
-        tuple(Port(port.port, port.name.lower().encode(), port.protocol.lower().encode()) for port in spec.ports),
+        tuple(
+            Port(port.port, port.name.lower().encode(), port.protocol.lower().encode()) for port in spec.ports
+        ),
         tuple(sorted(service.metadata.labels.items())),
     )
 

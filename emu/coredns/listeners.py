@@ -1,0 +1,258 @@
+"""Sockets that carry DNS: UDP drained many datagrams per wake-up, TCP with pipelined queries.
+
+One socket for each address, so that a reply comes from the address that was asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from emu.core.addresses import to_int
+from emu.core.ranges import Ranges, contains
+from emu.coredns.responder import Responder
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+MAX_REQUEST = 4096
+IDLE_SECONDS = 10.0
+MAX_CONNECTIONS = 1024
+MAX_WAITING = 4096
+"""Queries of one socket that wait for an upstream; more are dropped."""
+_MAX_PIPELINED = 128
+
+
+class UdpListener:
+    """Answers on one UDP socket. `allowed` is checked for each datagram where it is not None."""
+
+    def __init__(self, sock: socket.socket, responder: Responder) -> None:
+        self.sock = sock
+        self.allowed: Ranges | None = None
+        self._responder = responder
+        self._local = sock.getsockname()
+        self._waiting: set[asyncio.Task[None]] = set()
+        asyncio.get_running_loop().add_reader(sock, self._drain)
+
+    def close(self) -> None:
+        """Stop answering."""
+        asyncio.get_running_loop().remove_reader(self.sock)
+        for task in self._waiting:
+            task.cancel()
+        self.sock.close()
+
+    def _drain(self) -> None:
+        sock = self.sock
+        receive, send = sock.recvfrom, sock.sendto
+        kept = self._responder.kept
+        for _ in range(BATCH):
+            try:
+                packet, client = receive(MAX_REQUEST)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.debug("cannot receive at %s:%d: %s", *self._local, error)
+                return
+            if self.allowed is not None and not contains(self.allowed, to_int(client[0])):
+                continue
+            found = kept.get(packet[2:])
+            if found is not None:
+                found.count += 1
+                bodies = found.bodies
+                body = bodies[0] if len(bodies) == 1 else bodies[int(random.random() * len(bodies))]
+                try:
+                    send(packet[:2] + body, client)
+                except OSError as error:
+                    log.debug("cannot reply to %s:%d: %s", *client, error)
+                continue
+            self._answer(packet, client)
+
+    def _answer(self, packet: bytes, client: tuple[str, int]) -> None:
+        reply = self._responder.handle(packet, client, self._local, "udp")
+        if reply is None:
+            return
+        if isinstance(reply, bytes):
+            self._send(reply, client)
+        elif len(self._waiting) >= MAX_WAITING:
+            reply.close()
+        else:
+            task = asyncio.get_running_loop().create_task(self._later(reply, client))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+    async def _later(self, reply: Coroutine[Any, Any, bytes], client: tuple[str, int]) -> None:
+        self._send(await reply, client)
+
+    def _send(self, reply: bytes, client: tuple[str, int]) -> None:
+        try:
+            self.sock.sendto(reply, client)
+        except OSError as error:
+            # A full buffer loses the datagram, as a network does.
+            log.debug("cannot reply to %s:%d: %s", *client, error)
+
+
+class TcpListener:
+    """Accepts on one TCP socket. A client outside `allowed` is held without an octet."""
+
+    def __init__(self, sock: socket.socket, responder: Responder) -> None:
+        self.sock = sock
+        self.allowed: Ranges | None = None
+        self._responder = responder
+        self._connections: set[_Connection] = set()
+        self._held: set[socket.socket] = set()
+        asyncio.get_running_loop().add_reader(sock, self._accept)
+
+    def close(self) -> None:
+        """Stop accepting, and end all connections."""
+        asyncio.get_running_loop().remove_reader(self.sock)
+        self.sock.close()
+        for connection in list(self._connections):
+            connection.abort()
+        for sock in list(self._held):
+            self._release(sock)
+
+    def _accept(self) -> None:
+        for _ in range(BATCH):
+            try:
+                sock, client = self.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                log.warning("cannot accept at %s: %s", self.sock.getsockname(), error)
+                return
+            sock.setblocking(False)
+            if len(self._connections) + len(self._held) >= MAX_CONNECTIONS:
+                sock.close()
+            elif self.allowed is not None and not contains(self.allowed, to_int(client[0])):
+                self._held.add(sock)
+                asyncio.get_running_loop().add_reader(sock, self._drop_ended, sock)
+            else:
+                connection = _Connection(self._responder, client, self._connections)
+                task = asyncio.get_running_loop().create_task(connection.serve(sock))
+                connection.task = task
+
+    def _drop_ended(self, sock: socket.socket) -> None:
+        """Read and forget what a held client sends, until it gives up."""
+        try:
+            if sock.recv(MAX_REQUEST):
+                return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            log.debug("a held connection ended: %s", error)
+        self._release(sock)
+
+    def _release(self, sock: socket.socket) -> None:
+        self._held.discard(sock)
+        asyncio.get_running_loop().remove_reader(sock)
+        sock.close()
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, responder: Responder, client: tuple[str, int], registry: set[_Connection]) -> None:
+        self._responder = responder
+        self._client = client
+        self._registry = registry
+        self._buffer = b""
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._transport: asyncio.Transport | None = None
+        self._local = ("", 0)
+        self._timer: asyncio.TimerHandle | None = None
+        self._full = False
+        self.task: asyncio.Task[None] | None = None
+        registry.add(self)
+
+    async def serve(self, sock: socket.socket) -> None:
+        self._local = sock.getsockname()
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: self, sock)
+        except OSError as error:
+            log.debug("a connection ended before it began: %s", error)
+            self._registry.discard(self)
+            sock.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        elif self.task is not None:
+            self.task.cancel()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._rest()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._registry.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._waiting:
+            task.cancel()
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._throttle()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._parse()
+        self._throttle()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        self._parse()
+        self._throttle()
+
+    def _parse(self) -> None:
+        while not self._full and len(self._waiting) < _MAX_PIPELINED and len(self._buffer) >= 2:
+            length = int.from_bytes(self._buffer[:2])
+            if len(self._buffer) < 2 + length:
+                return
+            packet, self._buffer = self._buffer[2 : 2 + length], self._buffer[2 + length :]
+            self._rest()
+            reply = self._responder.handle(packet, self._client, self._local, "tcp")
+            if isinstance(reply, bytes):
+                self._send(reply)
+            elif reply is not None:
+                task = asyncio.get_running_loop().create_task(self._later(reply))
+                self._waiting.add(task)
+                task.add_done_callback(self._done)
+
+    async def _later(self, reply: Coroutine[Any, Any, bytes]) -> None:
+        self._send(await reply)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._waiting.discard(task)
+        if self._transport is not None and not self._transport.is_closing():
+            self._parse()
+            self._throttle()
+
+    def _send(self, reply: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(len(reply).to_bytes(2) + reply)
+            self._rest()
+
+    def _throttle(self) -> None:
+        """Read no more while replies pile up, in the client or here."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._full or len(self._waiting) >= _MAX_PIPELINED:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+
+    def _rest(self) -> None:
+        """Begin the time that a client may be idle for anew (RFC 7766, section 6.2.3)."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._idle)
+
+    def _idle(self) -> None:
+        if self._waiting:
+            self._rest()
+        elif self._transport is not None:
+            self._transport.close()

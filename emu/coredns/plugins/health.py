@@ -1,0 +1,37 @@
+"""health: says that the process is alive. See health.md."""
+
+from __future__ import annotations
+
+from emu.coredns.chain import Endpoint, Plugin
+from emu.coredns.corefile import Directive
+from emu.coredns.environment import Environment
+from emu.coredns.values import http_port, seconds
+
+PORT = 8080
+
+
+class Health(Plugin):
+    """Serves /health."""
+
+    name = "health"
+
+    def __init__(self, lameduck: float) -> None:
+        self.lameduck = lameduck
+        """Seconds to go on answering after being told to end; the supervisor's stop does not wait for it."""
+
+    @staticmethod
+    def serve() -> tuple[int, str, bytes]:
+        """Always 200."""
+        return 200, "text/plain; charset=utf-8", b"OK"
+
+
+def setup(directive: Directive, environment: Environment) -> Health:
+    """`health [ADDRESS] { lameduck DURATION }`."""
+    lameduck = 0.0
+    for line in directive.block:
+        if line.name != "lameduck" or len(line.args) != 1:
+            raise directive.error(f'"{line.name}" is not an option', line.number)
+        lameduck = seconds(directive, line.args[0], line.number)
+    port = http_port(directive, PORT)
+    environment.endpoints.append(Endpoint(port, "/health", Health.serve))
+    return Health(lameduck)

@@ -1,0 +1,37 @@
+"""Values that several plugins take in a Corefile."""
+
+from __future__ import annotations
+
+import re
+
+from emu.coredns.corefile import Directive
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(directive: Directive, text: str, line: int | None = None) -> float:
+    """A duration as Go writes it (`5s`, `500ms`, `1m30s`); a bare number counts seconds."""
+    if re.fullmatch(r"\d+", text):
+        return float(text)
+    if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", text):
+        raise directive.error(f'"{text}" is not a duration, such as 5s', line)
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h)", text))
+
+
+def natural(directive: Directive, text: str, line: int | None = None) -> int:
+    """A whole number of at least 0."""
+    if not text.isdigit():
+        raise directive.error(f'"{text}" is not a number', line)
+    return int(text)
+
+
+def http_port(directive: Directive, default: int) -> int:
+    """The port of an optional `[HOST]:PORT`. The host does not matter: the pods' addresses are used."""
+    if len(directive.args) > 1:
+        raise directive.error("it takes one address at most")
+    if not directive.args:
+        return default
+    port = directive.args[0].rpartition(":")[2]
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise directive.error(f'"{directive.args[0]}" is not an address with a port, such as :{default}')
+    return int(port)
