@@ -1,0 +1,164 @@
+"""Build hook: takes from the published Kubernetes OpenAPI what the API server needs of it.
+
+The package `kubernetes-validate` carries the OpenAPI definitions of each Kubernetes version. Those that the kinds
+in `emu/api/resources.py` reach are written to `emu/api/data/`:
+
+- `types.json`: the structure without words, for validation and for merging patches,
+- `openapi.json`: OpenAPI v3 schemas with descriptions, for `/openapi/v3`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+KUBERNETES_VERSION = "1.36"
+SOURCE = "kubernetes-json-schema/v1.36.0-local/_definitions.json"
+TABLE = "emu/api/resources.py"
+TARGET = "emu/api/data"
+
+# Kinds that requests and answers carry, and that are no resource of their own.
+OTHER_ROOTS = (
+    "io.k8s.api.autoscaling.v1.Scale",
+    "io.k8s.api.core.v1.Binding",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.Status",
+)
+_REFERENCE = "#/$defs/"
+_STRUCTURE = (
+    "x-kubernetes-group-version-kind",
+    "x-kubernetes-patch-strategy",
+    "x-kubernetes-patch-merge-key",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-map-type",
+)
+_UNTYPED = {
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"x-kubernetes-int-or-string": True},
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"x-kubernetes-int-or-string": True},
+}
+
+
+class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Runs for wheels and for editable installs."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+        """Write the data files and put them into the wheel."""
+        root = Path(self.root)
+        definitions = _read_definitions()
+        names = _reachable(definitions, _roots(definitions, _served(root / TABLE)))
+        types = {name: _structure(name, definitions[name]) for name in names}
+        openapi = {name: _openapi(name, definitions[name]) for name in names}
+        (root / TARGET).mkdir(exist_ok=True)
+        for file, content in (("types.json", types), ("openapi.json", openapi)):
+            _write(root / TARGET / file, json.dumps(content, separators=(",", ":"), sort_keys=True))
+        build_data["artifacts"].append(f"{TARGET}/*.json")
+
+
+def _read_definitions() -> dict[str, Any]:
+    text = (resources.files("kubernetes_validate") / SOURCE).read_text()
+    definitions: dict[str, Any] = json.loads(text)["$defs"]
+    return definitions
+
+
+def _served(table: Path) -> set[tuple[str, str, str]]:
+    """Group, version and kind of each row of the resource table, read without importing it."""
+    served = set()
+    for node in ast.walk(ast.parse(table.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Resource":
+            given = {word.arg: word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)}
+            served.add((given.get("group", ""), given.get("version", "v1"), given["kind"]))
+    return served
+
+
+def _roots(definitions: dict[str, Any], served: set[tuple[str, str, str]]) -> list[str]:
+    found = {}
+    for name, definition in definitions.items():
+        for entry in definition.get("x-kubernetes-group-version-kind", ()):
+            found.setdefault((entry["group"], entry["version"], entry["kind"]), name)
+    missing = served - found.keys()
+    if missing:
+        raise ValueError(f"Kubernetes {KUBERNETES_VERSION} has no {sorted(missing)}; correct {TABLE}")
+    return [*(found[kind] for kind in sorted(served)), *OTHER_ROOTS]
+
+
+def _reachable(definitions: dict[str, Any], roots: list[str]) -> list[str]:
+    found: set[str] = set()
+    pending = list(roots)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += _references(definitions[name])
+    return sorted(found)
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, list):
+        return [name for item in node for name in _references(item)]
+    if not isinstance(node, dict):
+        return []
+    found = [node["$ref"].removeprefix(_REFERENCE)] if isinstance(node.get("$ref"), str) else []
+    return found + [name for value in node.values() for name in _references(value)]
+
+
+def _type(node: dict[str, Any]) -> str | None:
+    """The one type of a node; the source lists `null` next to it."""
+    given = node.get("type")
+    if isinstance(given, list):
+        return next(kind for kind in given if kind != "null")
+    return given
+
+
+def _structure(name: str, node: dict[str, Any]) -> dict[str, Any]:
+    """A node without descriptions and formats."""
+    if name in _UNTYPED:
+        return dict(_UNTYPED[name])
+    result: dict[str, Any] = {key: node[key] for key in _STRUCTURE if key in node}
+    if "$ref" in node:
+        reference = node["$ref"].removeprefix(_REFERENCE)
+        return {**result, **_UNTYPED[reference]} if reference in _UNTYPED else {**result, "$ref": node["$ref"]}
+    kind = _type(node)
+    if kind:
+        result["type"] = kind
+    if kind == "integer" and "format" in node:
+        result["format"] = node["format"]
+    if "properties" in node:
+        result["properties"] = {key: _structure("", value) for key, value in node["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(node.get(key), dict):
+            result[key] = _structure("", node[key])
+    return result
+
+
+def _openapi(name: str, node: dict[str, Any]) -> dict[str, Any]:
+    """A node in the form of OpenAPI v3.0."""
+    if name in _UNTYPED:
+        return {"type": "string", "format": "int-or-string", "description": node.get("description", "")}
+    result: dict[str, Any] = {
+        key: node[key] for key in ("description", "format", "required", "default", *_STRUCTURE) if key in node
+    }
+    if "$ref" in node:
+        reference = {"$ref": node["$ref"].replace(_REFERENCE, "#/components/schemas/")}
+        return {**result, "allOf": [reference]} if result else reference
+    kind = _type(node)
+    if kind:
+        result["type"] = kind
+    if "properties" in node:
+        result["properties"] = {key: _openapi("", value) for key, value in node["properties"].items()}
+    for key in ("items", "additionalProperties"):
+        if isinstance(node.get(key), dict):
+            result[key] = _openapi("", node[key])
+    return result
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace a file in one step: a running cluster may be reading it."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(text + "\n")
+    partial.replace(file)
