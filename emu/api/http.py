@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from aiohttp import web
 
-from emu.api import discovery, patch
+from emu.api import discovery, openapi, patch, schemas
 from emu.api.errors import (
     BadRequestError,
     ExpiredError,
@@ -31,6 +31,7 @@ from emu.api.registry import DeleteOptions, Preconditions, Registry, decode, wit
 from emu.api.resource import Document, Resource
 from emu.api.resources import BY_PATH
 from emu.api.store import Item, Matcher, Scope, Watcher
+from emu.api.strategic import strategic_merge
 from emu.api.tables import partial_metadata, table
 from emu.core.selectors import SelectorError, parse_field_selector, parse_label_selector
 
@@ -115,6 +116,8 @@ class Api:
         return Answer(b"ok", 200, "text/plain; charset=utf-8")
 
     def _general_path(self, request: web.BaseRequest, path: str) -> Answer:
+        if path.startswith("/openapi/v3"):
+            return _openapi(request, path.removeprefix("/openapi/v3").strip("/"))
         found = discovery.answer(path, request.headers.get("Accept", ""))
         if found is not None:
             document, content_type = found
@@ -216,8 +219,11 @@ class Api:
         if resource.namespaced and not route.namespace:
             raise MethodNotAllowedError
         document = _document(request, body)
-        created = self._registry.create(resource, route.namespace, document, dry_run=_dry_run(request.query))
-        return self._written(request, resource, created, 201)
+        warnings = _check_structure(resource, document, request.query)
+        created = self._registry.create(
+            resource, route.namespace, document, dry_run=_dry_run(request.query)
+        )
+        return _with_warnings(self._written(request, resource, created, 201), warnings)
 
     def _written(
         self, request: web.BaseRequest, resource: Resource, document: Document, status: int = 200
@@ -240,15 +246,17 @@ class Api:
         if route.subresource == "scale":
             scale = self._registry.set_scale(resource, route.namespace, route.name, change, dry_run=dry_run)
             return Answer(_encode(scale))
+        warnings: list[str] = []
+
+        def checked(document: Document) -> Document:
+            changed = change(document)
+            warnings.extend(_check_structure(resource, changed, request.query))
+            return changed
+
         updated = self._registry.update(
-            resource,
-            route.namespace,
-            route.name,
-            change,
-            subresource=route.subresource,
-            dry_run=dry_run,
+            resource, route.namespace, route.name, checked, subresource=route.subresource, dry_run=dry_run
         )
-        return self._written(request, resource, updated)
+        return _with_warnings(self._written(request, resource, updated), warnings)
 
     def _patch(self, request: web.BaseRequest, route: Route, body: bytes) -> Answer:
         return self._update(request, route, _patcher(request, route, body))
@@ -498,6 +506,9 @@ def _patcher(request: web.BaseRequest, route: Route, body: bytes) -> Callable[[D
         changes = decode(body)
         if not isinstance(changes, dict):
             raise BadRequestError("the patch must be an object")
+        if content_type == patch.STRATEGIC:
+            node = schemas.root(route.resource) if route.subresource != "scale" else {}
+            return lambda document: without_nulls(strategic_merge(document, changes, node))
         return lambda document: without_nulls(patch.merge_patch(document, changes))
     if content_type == patch.APPLY:
         raise UnsupportedMediaTypeError(
@@ -507,6 +518,41 @@ def _patcher(request: web.BaseRequest, route: Route, body: bytes) -> Callable[[D
         f"the body of the request was in an unknown format {content_type} - accepted media types include: "
         f"{patch.JSON}, {patch.MERGE}, {patch.STRATEGIC}"
     )
+
+
+def _check_structure(resource: Resource, document: Document, query: Mapping[str, str]) -> list[str]:
+    """Refuse wrong types, drop unknown fields, and give the warnings that fieldValidation asks for."""
+    mode = query.get("fieldValidation") or "Warn"
+    if mode not in ("Ignore", "Strict", "Warn"):
+        raise BadRequestError(f'invalid fieldValidation "{mode}": one of Ignore, Warn, Strict')
+    unknown = [f'unknown field "{path}"' for path in schemas.check(resource, document)]
+    if unknown and mode == "Strict":
+        raise BadRequestError(
+            f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+            f"strict decoding error: {', '.join(unknown)}"
+        )
+    return unknown if mode == "Warn" else []
+
+
+def _with_warnings(answer: Answer, warnings: list[str]) -> Answer:
+    """RFC 7234 section 5.5, as kubectl prints them."""
+    if not warnings:
+        return answer
+    texts = [text.replace("\\", "\\\\").replace('"', '\\"') for text in warnings]
+    return answer._replace(headers={"Warning": ", ".join(f'299 - "{text}"' for text in texts)})
+
+
+def _openapi(request: web.BaseRequest, path: str) -> Answer:
+    try:
+        found = openapi.document(path) if path else openapi.index()
+    except KeyError:
+        raise NoSuchPathError from None
+    headers = {"ETag": f'"{found.etag}"', "Vary": "Accept"}
+    if request.query.get("hash") == found.etag:
+        headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    if request.headers.get("If-None-Match", "").strip('"') == found.etag:
+        return Answer(b"", 304, headers=headers)
+    return Answer(found.body, headers=headers)
 
 
 def _delete_options(request: web.BaseRequest, body: bytes) -> DeleteOptions:

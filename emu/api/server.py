@@ -16,6 +16,7 @@ from emu.api.http import Api
 from emu.api.pki import ensure_pki
 from emu.api.registry import Registry, now_text
 from emu.api.resources import BY_NAME
+from emu.api.schemas import require_data
 from emu.api.service_admission import ServiceAdmission
 from emu.api.store import Store
 from emu.client.kubeconfig import Credentials, write_kubeconfig
@@ -47,6 +48,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> int:
         state.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(f"the state directory {state.root} cannot be made: {error}") from None
+    require_data()
     pki = ensure_pki(state.pki, (ADDRESS, service_address), config.cluster_domain)
     store = Store(state.store)
     stack.callback(store.close)
