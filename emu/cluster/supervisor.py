@@ -13,9 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emu.client.kubeconfig import wait_for_credentials
 from emu.client.manifests import Manifest, apply, load_manifests
-from emu.client.rest import Client
 from emu.cluster import statedir
 from emu.cluster.config import resolved_file, write_resolved
 from emu.cluster.control import serve_control
@@ -118,12 +116,11 @@ class Supervisor:
             await asyncio.gather(work, stop, return_exceptions=True)
 
     async def _start_up(self, manifests: list[Manifest]) -> None:
-        if manifests:
-            credentials = await wait_for_credentials(self._settings.state.kubeconfig)
-            async with Client(credentials, agent="emu-supervisor") as client:
-                await client.wait_until_ready()
-                await apply(client, manifests)
-        await self._readiness.wait()
+        async with self._readiness:
+            if manifests:
+                await self._readiness.nodes()
+                await apply(self._readiness.client, manifests)
+            await self._readiness.everything()
 
     def _failed(self, process: Process) -> None:
         """A component ended for a reason that starting it again would not mend."""
