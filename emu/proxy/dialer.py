@@ -7,10 +7,12 @@ and dialled itself.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from emu.client.resolver import ResolveError, Resolver
 from emu.client.rest import ApiError, ApiUnreachable, Client
 from emu.core.addresses import is_ipv4
 from emu.core.endpoints import PortEndpoint
@@ -37,13 +39,6 @@ class Identity(NamedTuple):
 
     address: str = LOCALHOST
     namespace: str = "default"
-
-
-class Resolver(Protocol):
-    """See `emu.client.resolver`."""
-
-    async def resolve(self, name: str, *, source: str, namespace: str = "default") -> list[str]:
-        """IPv4 addresses of a name."""
 
 
 class Pods:
@@ -111,8 +106,8 @@ class Dialer:
             return [LOCALHOST if identity.address == LOCALHOST else identity.address]
         try:
             return await self._resolver.resolve(host, source=identity.address, namespace=identity.namespace)
-        except OSError as error:
-            raise DialError(502, f"cannot resolve {host}: {error}") from None
+        except ResolveError as error:
+            raise DialError(502, str(error)) from None
 
     async def _dial_address(self, identity: Identity, ip: str, port: int) -> socket.socket:
         tables, planner = self._proxy.tables, self._proxy.planner
@@ -153,7 +148,7 @@ class Dialer:
             self._record(identity, dialled, endpoint, service, Verdict.DROPPED, reason)
             raise DialError(504, f"connection to {dialled} timed out: {reason}") from None
         except OSError as error:
-            reason = f"{endpoint.key}: {error.strerror}"
+            reason = f"{endpoint.key}: {os.strerror(error.errno or 0)}"
             self._record(identity, dialled, endpoint, service, Verdict.REFUSED, reason)
             raise DialError(502, f"connection to {dialled} failed: {reason}") from None
         self._record(identity, dialled, endpoint, service, Verdict.FORWARDED, "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Coroutine
@@ -208,7 +209,9 @@ class Forwarder:
                 reason = f"the process of node {endpoint.node} is not there"
                 self._drop(sock, client, frontend, endpoint, reason)
             else:
-                self._refuse(sock, client, frontend, f"{endpoint.key}: {error.strerror}", endpoint)
+                self._refuse(
+                    sock, client, frontend, f"{endpoint.key}: {os.strerror(error.errno or 0)}", endpoint
+                )
             return
         except asyncio.CancelledError:
             reset(sock)

@@ -21,7 +21,8 @@ from emu.planes.loopback import LoopbackPlane
 from emu.proxy.configuration import ProxyConfiguration
 from emu.proxy.proxy import Proxy
 from emu.proxy.tables import Frontend
-from tests.proxy.receiver import TestNode
+
+from .receiver import TestNode
 
 _corner = itertools.count()
 
@@ -75,9 +76,15 @@ class Bench:
     def mode(self, mode: str, scheduler: str = "rr") -> None:
         self.configure(mode=ProxyMode(mode), scheduler=scheduler)
 
-    def service(self, name: str = "web", status: dict[str, Any] | None = None, **spec: Any) -> None:
+    def service(
+        self,
+        name: str = "web",
+        status: dict[str, Any] | None = None,
+        annotations: dict[str, str] | None = None,
+        **spec: Any,
+    ) -> None:
         document = {
-            "metadata": {"name": name, "namespace": "default"},
+            "metadata": {"name": name, "namespace": "default", "annotations": annotations or {}},
             "spec": {"clusterIP": self.vip, "ports": [{"port": 8000, "protocol": "TCP"}], **spec},
             "status": status or {},
         }

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.proxy.conftest import Bench
+from .conftest import Bench
 
 KERNEL_MODES = ("iptables", "ipvs", "nftables")
 
@@ -201,13 +201,22 @@ async def test_load_balancer_of_ip_mode_proxy_is_not_touched(bench: Bench) -> No
         await bench.ask("127.0.0.1", bench.ip(220), 8000)
 
 
-async def test_an_annotated_service_is_left_to_its_binder(bench: Bench) -> None:
+async def test_an_address_that_is_taken_is_reported_once_and_bound_when_free(bench: Bench) -> None:
     with socket.create_server((bench.vip, 8000)):
-        bench.service(ports=[{"port": 8000}])
+        bench.service()
         bench.endpoints(2)
-        assert bench.unbound
-        assert "another program listens there" in bench.unbound[0][1]
+        bench.endpoints(2, 3)
         assert len(bench.unbound) == 1
+        assert "another program listens there" in bench.unbound[0][1]
+    bench.endpoints(2)
+    assert (await bench.ask(bench.ip(9), bench.vip, 8000))[0] == f"{bench.ip(2)}:8080"
+
+
+async def test_an_annotated_service_is_left_to_its_binder(bench: Bench) -> None:
+    bench.service(annotations={"emu.network/bound-by": "coredns"}, **NODE_PORT)
+    bench.endpoints(2)
+    with socket.create_server((bench.vip, 8000)):
+        assert not bench.unbound
 
 
 async def test_a_vip_drops_whom_every_endpoint_denies(bench: Bench) -> None:
