@@ -31,11 +31,15 @@ class Plane(Protocol):
         """Let only `allowed` sources reach a bound socket, dropping others in the kernel.
 
         Replaces an earlier restriction atomically. False where the kernel refuses filters or the set needs
-        too long a program: the caller then decides by itself for each connection or datagram.
+        too long a program: nothing is restricted then, and the caller decides by itself for each
+        connection or datagram.
         """
 
     def can_bind(self, address: str, port: int) -> bool:
         """Whether a TCP and a UDP socket can be bound there now: the port is permitted and free."""
 
     def can_filter(self) -> bool:
-        """Whether the kernel lets this process attach filters, so that `restrict` can succeed."""
+        """Whether the kernel lets this process filter TCP sockets, so that `restrict` can succeed.
+
+        It may be more liberal with UDP sockets.
+        """
