@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from emu.client.rest import ApiError, ApiUnreachable, Client, ObjectList, selector_params
-from emu.core.objects import Object, ObjectMeta
+from emu.client.rest import ApiError, ApiUnreachable, Client, ListMeta, ObjectList, selector_params
+from emu.core.objects import Object
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ class _Event(msgspec.Struct):
 
 
 class _Bookmark(msgspec.Struct):
-    metadata: ObjectMeta
+    # Nothing but the version: the rest of a bookmark's metadata may be null.
+    metadata: ListMeta
 
 
 class _Status(msgspec.Struct):
