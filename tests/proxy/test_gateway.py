@@ -52,7 +52,7 @@ class HttpPod:
         if "content-length: " in head.lower():
             length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
             body = await reader.readexactly(length)
-        elif "chunked" in head:
+        elif "transfer-encoding: chunked" in head.lower():
             body = await reader.readuntil(b"0\r\n\r\n")
         answer = f"{writer.get_extra_info('peername')[0]} {head.splitlines()[0]} {len(body)}\n".encode()
         if head.startswith("GET /chunked"):
