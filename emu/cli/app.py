@@ -144,7 +144,9 @@ def doctor(state_dir: StateDirOption = None, config: ConfigOption = None) -> int
 @app.command()
 def demo(
     manifests: Annotated[Path, typer.Option(help="The manifests of the tour.")] = Path("examples/tutorial"),
-    slot: Annotated[str, typer.Option(help="The slot of the tour's cluster.")] = "auto",
+    slot: Annotated[
+        str | None, typer.Option(help="The slot of the tour's cluster (default: 0 if it is free, else auto).")
+    ] = None,
 ) -> int:
     """Take the tour: start a cluster, see each part of its network at work, stop it."""
     from emu.cli.demo import take_tour

@@ -124,14 +124,12 @@ async def _apply_one(
     where = metadata.get("namespace", "") if resource.namespaced else ""
     params = {"fieldManager": field_manager, "fieldValidation": "Strict"}
     try:
-        try:
+        # Looked up first: a create that repeats fixed addresses is refused for them, not as a duplicate.
+        before = await _existing(client, resource, where, metadata.get("name", ""))
+        if before is None:
             await client.request("POST", resource.path(where), body=document, params=params)
             return Applied(manifest, resource, where, "created")
-        except ApiError as error:
-            if not error.already_exists:
-                raise
         path = resource.path(where, metadata["name"])
-        before = msgspec.json.decode(await client.request("GET", path))
         after = msgspec.json.decode(
             await client.request(
                 "PATCH", path, body=document, content_type=STRATEGIC_MERGE_PATCH, params=params
@@ -141,6 +139,19 @@ async def _apply_one(
         raise ManifestError(f"{manifest.origin}: {manifest.title} was refused: {error.message}") from None
     same = before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
     return Applied(manifest, resource, where, "unchanged" if same else "configured")
+
+
+async def _existing(
+    client: Client, resource: ResourceName, namespace: str, name: str
+) -> dict[str, Any] | None:
+    if not name:
+        return None
+    try:
+        return await client.get_document(resource, namespace, name)
+    except ApiError as error:
+        if error.not_found:
+            return None
+        raise
 
 
 class _Kinds:

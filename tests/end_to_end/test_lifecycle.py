@@ -246,7 +246,7 @@ def test_an_ordinary_user_gets_a_cluster(ordinary_python, tmp_path):
     for path in (tmp_path, *tmp_path.parents[:2]):
         path.chmod(0o777 if path == tmp_path else 0o755)
     done = subprocess.run(
-        [*ordinary_python, "-m", "emu", "demo", "--manifests", str(tmp_path / "tutorial")],
+        [*ordinary_python, "-m", "emu", "demo", "--slot", "auto", "--manifests", str(tmp_path / "tutorial")],
         capture_output=True,
         text=True,
         timeout=180,

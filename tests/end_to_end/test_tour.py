@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_tour_sees_what_it_expects():
     done = subprocess.run(
-        [sys.executable, "-m", "emu", "demo"],
+        [sys.executable, "-m", "emu", "demo", "--slot", "auto"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -64,7 +64,7 @@ class Visit:
 
     def show(self, what: str, outcome: str) -> None:
         """Print an outcome that was just seen."""
-        self._write(f"    {what:<58} {outcome}")
+        self._write(f"    {what:<60} {outcome}")
 
     def expect(self, holds: bool, otherwise: str) -> None:
         """Raise TourError with `otherwise` unless it holds."""
