@@ -15,10 +15,6 @@ class Health(Plugin):
 
     name = "health"
 
-    def __init__(self, lameduck: float) -> None:
-        self.lameduck = lameduck
-        """Seconds to go on answering after being told to end; the supervisor's stop does not wait for it."""
-
     @staticmethod
     def serve() -> tuple[int, str, bytes]:
         """Always 200."""
@@ -27,11 +23,10 @@ class Health(Plugin):
 
 def setup(directive: Directive, environment: Environment) -> Health:
     """`health [ADDRESS] { lameduck DURATION }`."""
-    lameduck = 0.0
     for line in directive.block:
         if line.name != "lameduck" or len(line.args) != 1:
             raise directive.error(f'"{line.name}" is not an option', line.number)
-        lameduck = seconds(directive, line.args[0], line.number)
+        seconds(directive, line.args[0], line.number)
     port = http_port(directive, PORT)
     environment.endpoints.append(Endpoint(port, "/health", Health.serve))
-    return Health(lameduck)
+    return Health()
