@@ -43,6 +43,11 @@ class _Status(msgspec.Struct):
     message: str = ""
 
 
+class _RawList(msgspec.Struct):
+    metadata: ListMeta
+    items: list[msgspec.Raw] = []
+
+
 class _ExpiredError(Exception):
     pass
 
@@ -106,30 +111,33 @@ class Reflector(Generic[T]):
 
     async def run(self) -> None:
         """List and watch until cancelled."""
+        clock = asyncio.get_running_loop().time
         delay = _FIRST_RETRY_SECONDS
         while True:
+            version, began = self._version, clock()
             try:
                 if not self._version:
                     await self._list()
-                delay = _FIRST_RETRY_SECONDS
                 await self._watch()
             except _ExpiredError:
                 self._version = ""
-                continue
             except ApiError as error:
                 if error.code == 410:
                     self._version = ""
-                    continue
-                log.warning("cannot watch %s: %s", self._path, error)
+                else:
+                    log.warning("cannot watch %s: %s", self._path, error)
             except ApiUnreachable as error:
                 log.debug("watch of %s ended: %s", self._path, error)
+            except msgspec.DecodeError as error:
+                log.warning("cannot watch %s: the answer is not an API server's: %s", self._path, error)
+            # A server that accepts watches only to end them must not be asked ever faster.
+            if self._version not in ("", version) or clock() - began > _LAST_RETRY_SECONDS:
+                delay = _FIRST_RETRY_SECONDS
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))
             delay = min(delay * 2, _LAST_RETRY_SECONDS)
 
     async def _list(self) -> None:
-        listed: ObjectList[T] = self._decode_list(
-            await self._client.request("GET", self._path, params=self._params)
-        )
+        listed = self._decode_collection(await self._client.request("GET", self._path, params=self._params))
         fresh: dict[str, T] = {item.key: item for item in listed.items}
         listed_at = int(listed.metadata.resource_version or 0)
         self._learnt = {key: version for key, version in self._learnt.items() if version > listed_at}
@@ -166,7 +174,11 @@ class Reflector(Generic[T]):
             if status.code == 410:
                 raise _ExpiredError
             raise ApiError(status.code, "", status.message)
-        item: T = self._decode_object(event.object)
+        try:
+            item: T = self._decode_object(event.object)
+        except msgspec.ValidationError as error:
+            log.error("an object of %s cannot be read and is left as it was: %s", self._path, error)
+            return
         key = item.key
         if key in self._learnt:
             version, learnt = int(item.metadata.resource_version), self._learnt[key]
@@ -184,6 +196,21 @@ class Reflector(Generic[T]):
             self.items[key] = item
             self._version = item.metadata.resource_version
             self._notify(key, before, item)
+
+    def _decode_collection(self, body: bytes) -> ObjectList[T]:
+        """A list, without the objects that cannot be read: one of them must not hide all others."""
+        try:
+            listed: ObjectList[T] = self._decode_list(body)
+        except msgspec.ValidationError:
+            raw = msgspec.json.decode(body, type=_RawList)
+            items = []
+            for document in raw.items:
+                try:
+                    items.append(self._decode_object(document))
+                except msgspec.ValidationError as error:
+                    log.error("an object of %s cannot be read and is left out: %s", self._path, error)
+            return ObjectList(raw.metadata, items)
+        return listed
 
     def _notify(self, key: str, before: T | None, now: T | None) -> None:
         for listener in self._listeners:

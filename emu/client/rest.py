@@ -205,12 +205,16 @@ class Client:
         """The lines of a streaming answer, as long as the server sends them."""
         assert self._session is not None, "the client is used outside its context"
         try:
-            async with self._session.get(path, params=params) as response:
-                if response.status >= 400:
-                    raise _api_error(response.status, await response.read())
-                yield _lines(response)
+            response = await self._session.get(path, params=params)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiUnreachable(f"GET {path}: {error or type(error).__name__}") from error
+            raise _unreachable(path, error) from error
+        # Only the network's errors become ApiUnreachable, not those of the caller's block.
+        try:
+            if response.status >= 400:
+                raise _api_error(response.status, await _rest_of(response, path))
+            yield _lines(response, path)
+        finally:
+            response.close()
 
 
 def selector_params(label_selector: str, field_selector: str) -> dict[str, str]:
@@ -219,14 +223,31 @@ def selector_params(label_selector: str, field_selector: str) -> dict[str, str]:
     return {key: value for key, value in params.items() if value}
 
 
-async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+async def _rest_of(response: aiohttp.ClientResponse, path: str) -> bytes:
+    try:
+        return await response.read()
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise _unreachable(path, error) from error
+
+
+async def _lines(response: aiohttp.ClientResponse, path: str) -> AsyncIterator[bytes]:
     """Lines of any length; aiohttp's own readline refuses long ones."""
     pending = b""
-    async for chunk in response.content.iter_any():
+    while True:
+        try:
+            chunk = await response.content.readany()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(path, error) from error
+        if not chunk:
+            return
         *lines, pending = (pending + chunk).split(b"\n")
         for line in lines:
             if line:
                 yield line
+
+
+def _unreachable(path: str, error: Exception) -> ApiUnreachable:
+    return ApiUnreachable(f"GET {path}: {error or type(error).__name__}")
 
 
 def _api_error(code: int, body: bytes) -> ApiError:
