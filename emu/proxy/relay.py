@@ -18,6 +18,7 @@ class _Side(asyncio.Protocol):
     def __init__(self, on_closed: Callable[[], None]) -> None:
         self._on_closed = on_closed
         self._at_end = False
+        self._early: list[bytes] = []
         self.peer: _Side | None = None
         self.transport: asyncio.Transport | None = None
 
@@ -29,8 +30,23 @@ class _Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self.peer is not None
+        if self.peer.transport is None:
+            # Before Python 3.11.4 a transport reads on when it was paused as early as connection_made.
+            self._early.append(data)
+        else:
+            self.peer.transport.write(data)
+
+    def begin(self) -> None:
+        """Both sides are connected: pass on what came early, and read."""
+        assert self.peer is not None
         assert self.peer.transport is not None
-        self.peer.transport.write(data)
+        for data in self._early:
+            self.peer.transport.write(data)
+        self._early.clear()
+        if self._at_end and not self.peer.transport.is_closing():
+            self.peer.transport.write_eof()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         assert self.peer is not None
@@ -92,8 +108,7 @@ class Relay:
         for side, sock in zip(sides, (client, server), strict=True):
             await loop.connect_accepted_socket(lambda side=side: side, sock)  # type: ignore[misc]
         for side in sides:
-            if side.transport is not None and not side.transport.is_closing():
-                side.transport.resume_reading()
+            side.begin()
 
     def stop(self) -> None:
         """Reset both connections."""
