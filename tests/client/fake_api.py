@@ -33,7 +33,7 @@ class FakeApi:
         self.held = asyncio.Event()
         self.held.set()
         self.port = 0
-        self._watches: dict[asyncio.Queue[bytes | None], str] = {}
+        self._watches: dict[asyncio.Queue[bytes | None], web.Request] = {}
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -84,12 +84,15 @@ class FakeApi:
 
     def send(self, path: str, line: bytes) -> None:
         """Send a line, or part of one, on the watches of a collection."""
-        for queue, watched in self._watches.items():
-            if watched == path:
+        for queue, request in self._watches.items():
+            if request.path == path:
                 queue.put_nowait(line)
 
     def watching(self, path: str) -> int:
-        return sum(watched == path for watched in self._watches.values())
+        """How many clients hold a watch of a collection."""
+        return sum(
+            request.path == path and request.transport is not None for request in self._watches.values()
+        )
 
     def count(self, path: str, *, watch: bool) -> int:
         return sum(
@@ -135,7 +138,7 @@ class FakeApi:
         for version, kind, path, document in self.history:
             if version > since and path == request.path:
                 queue.put_nowait(_event(kind, document))
-        self._watches[queue] = request.path
+        self._watches[queue] = request
         try:
             while (line := await queue.get()) is not None:
                 await response.write(line)

@@ -114,7 +114,7 @@ async def test_after_a_refusal_the_next_server_is_asked(serve):
 
 
 async def test_nobody_there():
-    with pytest.raises(ResolveError, match="no DNS server answers at 127.201.252.1:5354"):
+    with pytest.raises(ResolveError, match=r"no DNS server answers at 127\.201\.252\.1:5354"):
         await resolver("127.201.252.1").resolve("web.", source=SOURCE)
 
 
