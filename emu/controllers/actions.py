@@ -44,12 +44,13 @@ class Patch(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """Delete an object of this uid, and what it owns in the background."""
+    """Delete an object of this uid, and what it owns by the propagation policy."""
 
     resource: ResourceName
     namespace: str
     name: str
     uid: str
+    propagation: str = "Background"
 
 
 class Report(NamedTuple):
@@ -131,12 +132,12 @@ async def _write(context: Context, action: Action) -> None:
         case Patch(resource, namespace, name, patch, subresource, content_type):
             path = resource.path(namespace, name, subresource)
             body = await client.request("PATCH", path, body=patch, content_type=content_type)
-        case Delete(resource, namespace, name, uid):
+        case Delete(resource, namespace, name, uid, propagation):
             options = {
                 "kind": "DeleteOptions",
                 "apiVersion": "v1",
                 "preconditions": {"uid": uid},
-                "propagationPolicy": "Background",
+                "propagationPolicy": propagation,
             }
             try:
                 path = resource.path(namespace, name)

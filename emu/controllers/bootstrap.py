@@ -213,7 +213,8 @@ async def _ensure(
             try:
                 await client.create(resource, document)
             except ApiError as error:
-                if not error.already_exists:
+                # An address that is taken is refused before the name is looked at.
+                if not error.already_exists and not await _exists(client, resource, name):
                     raise
                 if (resource, name) == (ConfigMap.resource, "kube-proxy"):
                     await _set_proxy_mode(client, config)
@@ -222,6 +223,16 @@ async def _ensure(
             await asyncio.sleep(_RETRY_SECONDS)
         else:
             return
+
+
+async def _exists(client: Client, resource: ResourceName, name: str) -> bool:
+    try:
+        await client.get_document(resource, NAMESPACE, name)
+    except ApiError as error:
+        if error.not_found:
+            return False
+        raise
+    return True
 
 
 async def _set_proxy_mode(client: Client, config: ClusterConfig) -> None:

@@ -1,6 +1,8 @@
 """The garbage collector: what belongs to an owner that is gone goes too, in the background.
 
-An object is deleted when all of its owners, told by uid, are gone. Old Events are deleted here as well.
+An object is deleted when all of its owners, told by uid, are gone. An owner that is deleted with propagation
+Foreground stays until what it owns is gone; with Orphan, until what it owns is let go. Old Events are deleted
+here as well.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import time
 from collections.abc import Iterable
 
 from emu.client.rest import ApiError, ApiUnreachable
-from emu.controllers.actions import Context, Delete, perform
+from emu.controllers.actions import Action, Context, Delete, Patch, perform, release
 from emu.controllers.timestamps import seconds_since
 from emu.controllers.workqueue import WorkQueue
 from emu.core.objects import (
@@ -38,6 +40,8 @@ KINDS: tuple[type[Object], ...] = (
     Endpoints,
     Node,
 )
+FOREGROUND = "foregroundDeletion"
+ORPHAN = "orphan"
 EVENT_TTL_SECONDS = 3600.0
 _EVENT_SWEEP_SECONDS = 600.0
 
@@ -61,6 +65,33 @@ def orphaned(item: Object, living: Iterable[str]) -> bool:
         return False
     alive = set(living)
     return all(owner_kind(reference) and reference.uid not in alive for reference in references)
+
+
+def finalize(owner: Object, owned: Iterable[Object]) -> list[Action]:
+    """The next step for an owner that waits to be deleted, by its finalizer of the garbage collector.
+
+    The finalizer goes in a step of its own, when nothing is owned any more.
+    """
+    finalizers = owner.metadata.finalizers
+    finalizer = ORPHAN if ORPHAN in finalizers else FOREGROUND
+    if owner.metadata.deletion_timestamp is None or finalizer not in finalizers:
+        return []
+    owned = list(owned)
+    if not owned:
+        return [_without_finalizer(owner, finalizer)]
+    if finalizer == ORPHAN:
+        return [release(item, owner) for item in owned]
+    return [
+        Delete(item.resource, item.namespace, item.name, item.metadata.uid, "Foreground")
+        for item in owned
+        if item.metadata.deletion_timestamp is None
+    ]
+
+
+def _without_finalizer(owner: Object, finalizer: str) -> Patch:
+    left = [item for item in owner.metadata.finalizers if item != finalizer]
+    metadata = {"resourceVersion": owner.metadata.resource_version, "finalizers": left}
+    return Patch(owner.resource, owner.namespace, owner.name, {"metadata": metadata})
 
 
 def expired(events: Iterable[tuple[str, str, str]], now: float) -> list[str]:
@@ -93,6 +124,12 @@ class GarbageCollector:
                 self._uids.add(now.metadata.uid)
                 if now.metadata.owner_references:
                     self._check(kind.kind, key, now)
+                if now.metadata.deletion_timestamp is not None and now.metadata.finalizers:
+                    self._queue.add(f"{kind.kind}:{key}")
+            if before is not None and (
+                now is None or now.metadata.owner_references != before.metadata.owner_references
+            ):
+                self._dependent_gone(before)
             if before is not None and (now is None or now.metadata.uid != before.metadata.uid):
                 self._uids.discard(before.metadata.uid)
                 self._owner_gone(before.metadata.uid)
@@ -108,6 +145,13 @@ class GarbageCollector:
             for key in index.get(uid):
                 self._queue.add(f"{kind}:{key}")
 
+    def _dependent_gone(self, item: Object) -> None:
+        for reference in item.metadata.owner_references:
+            owner = owner_kind(reference)
+            if owner is not None:
+                name = f"{item.namespace}/{reference.name}" if owner.resource.namespaced else reference.name
+                self._queue.add(f"{owner.kind}:{name}")
+
     async def run(self) -> None:
         """Work until cancelled."""
         await self._context.informers.synced()
@@ -118,7 +162,16 @@ class GarbageCollector:
     async def _sync(self, key: str) -> float | None:
         kind, _, name = key.partition(":")
         item = self._reflectors[kind].items.get(name)
-        if item is None or not orphaned(item, self._uids):
+        if item is None:
+            return None
+        if item.metadata.deletion_timestamp is not None and item.metadata.finalizers:
+            owned = [
+                dependent
+                for index in self._owned.values()
+                for dependent in index.get(item.metadata.uid).values()
+            ]
+            return await perform(self._context, self._recorder, finalize(item, owned))
+        if not orphaned(item, self._uids):
             return None
         # The owner may be newer than what this process has seen: only the API server knows.
         for reference in item.metadata.owner_references:

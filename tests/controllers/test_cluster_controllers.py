@@ -88,6 +88,24 @@ def test_owner_kinds() -> None:
     assert garbage_collector.owner_kind(OwnerReference(api_version="example.com/v1", kind="Service")) is None
 
 
+@pytest.mark.parametrize(
+    ("rule", "finalizer", "count", "expected"),
+    [
+        ("Foreground: what it owns goes first", "foregroundDeletion", 2, ["Delete", "Delete"]),
+        ("Foreground: then itself", "foregroundDeletion", 0, ["Patch"]),
+        ("Orphan: what it owns is let go", "orphan", 2, ["Patch", "Patch"]),
+        ("Orphan: then itself goes", "orphan", 0, ["Patch"]),
+        ("somebody else's finalizer", "example.com/x", 2, []),
+    ],
+)
+def test_finalizers(rule: str, finalizer: str, count: int, expected: list[str]) -> None:
+    gone = metadata("s", finalizers=[finalizer], deletionTimestamp="2026-01-01T00:00:00Z")
+    subject = view(EndpointSlice, {"metadata": gone})
+    owned = [pod(f"p{n}", owners=[owner("X", "s")]) for n in range(count)]
+    actions = garbage_collector.finalize(subject, owned)
+    assert [type(action).__name__ for action in actions] == expected, rule
+
+
 def test_events_live_for_an_hour() -> None:
     events = [("old", "", "2027-01-15T06:00:00Z"), ("new", "2027-01-15T07:30:00Z", "2027-01-15T06:00:00Z")]
     assert garbage_collector.expired(events, NOW) == ["old"]
