@@ -136,7 +136,7 @@ def test_unknown_key_is_named(tmp_path):
         (
             "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n"
             "spec: {clusterIP: 10.96.0.100, ports: [{port: 80}]}",
-            ("10.96.0.100", "not in the valid range"),
+            ("10.96.0.100", "would work"),
         ),
     ],
 )
@@ -227,7 +227,11 @@ def ordinary_python(tmp_path_factory) -> list[str]:
     drop = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}"):
-        done = subprocess.run([*drop, python, "-c", "pass"], capture_output=True, check=False)
+        # Twice, because setpriv itself still reaches what only root may.
+        again = (
+            "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', 'import asyncio, ssl']))"
+        )
+        done = subprocess.run([*drop, python, "-c", again], capture_output=True, check=False)
         if done.returncode == 0:
             return [*drop, python]
     pytest.skip(f"no {version} that user {NOBODY} may run")
