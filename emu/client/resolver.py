@@ -1,7 +1,8 @@
 """A pod's stub resolver: what glibc does with the resolv.conf that the kubelet writes.
 
-`nameserver` is the cluster's DNS Service, `search` the pod's three domains, `options ndots:5`; each try takes
-5 seconds and there are two. Queries come from the address that is given, so policies judge them as that pod's.
+`nameserver` is the cluster's DNS Service, `search` the pod's three domains, `options ndots:5`; each try
+takes 5 seconds and there are two. Queries come from the address that is given, so policies judge them as
+that pod's.
 """
 
 from __future__ import annotations

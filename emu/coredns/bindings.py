@@ -110,13 +110,13 @@ class Bindings:
             bound = self._bound.pop(place)
             bound.udp.close()
             bound.tcp.close()
-        complete = all([self._bind(place) for place in sorted(places - self._bound.keys())])
+        failed = sum(not self._bind(place) for place in sorted(places - self._bound.keys()))
         pages = {(pod.ip, page.port) for pod in self._pods.values() for page in self._pages()}
         for key in self._http.keys() - pages:
             self._http.pop(key).close()
-        complete &= all([self._bind_http(*key) for key in sorted(pages - self._http.keys())])
+        failed += sum(not self._bind_http(*key) for key in sorted(pages - self._http.keys()))
         self._restrict()
-        if not complete:
+        if failed:
             self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self.apply)
 
     def close(self) -> None:

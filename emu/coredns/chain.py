@@ -1,6 +1,6 @@
 """The chain of plugins: what a plugin is, and how a query goes down the chain and its reply comes back up.
 
-A query goes down in the order of `emu.coredns.plugins.ORDER` until a plugin answers; the reply then passes
+A query goes down in the order of `emu.coredns.plugins.order` until a plugin answers; the reply then passes
 the plugins above in reverse. `answer` is a plain function, so that the common query costs no task; a plugin
 that must wait (for an upstream, say) returns an awaitable, and only then the query gets a task of its own.
 """

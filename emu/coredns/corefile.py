@@ -198,7 +198,8 @@ class _Parser:
             for zone in block.zones:
                 if zone in taken:
                     raise self._error(
-                        f"the zone {zone.name}:{zone.port} is already served by the block in line {taken[zone]}",
+                        f"the zone {zone.name}:{zone.port} is already served by the block in line "
+                        f"{taken[zone]}",
                         block.line,
                     )
                 taken[zone] = block.line

@@ -37,7 +37,7 @@ class Target(NamedTuple):
     pod: bytes
 
     def label(self, pod_names: bool) -> bytes:
-        """The endpoint's label below its Service: hostname, or pod name where asked for, or dashed address."""
+        """The label below the Service: hostname, or pod name where asked for, or dashed address."""
         if self.hostname:
             return self.hostname
         if pod_names and 0 < len(self.pod) < 64:

@@ -11,7 +11,7 @@ from emu.coredns import codec
 from emu.coredns.chain import Chain, Endpoint, Plugin
 from emu.coredns.corefile import DEFAULT_PORT, ServerBlock, parse_corefile
 from emu.coredns.environment import Environment, Facts
-from emu.coredns.plugins import ORDER
+from emu.coredns.plugins.order import ORDER
 from emu.coredns.responder import Responder
 
 log = logging.getLogger(__name__)

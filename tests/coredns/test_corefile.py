@@ -15,7 +15,8 @@ def test_kubeadms_corefile_is_taken_unchanged():
     configuration = configure(kubeadm_corefile("cluster.local"), "Corefile", facts())
     (chain,) = configuration.chains[53].values()
     assert [plugin.name for plugin in chain.plugins] == [
-        "reload", "ready", "health", "prometheus", "errors", "loadbalance", "cache", "kubernetes", "loop", "forward",
+        "reload", "ready", "health", "prometheus", "errors", "loadbalance", "cache",
+        "kubernetes", "loop", "forward",
     ]  # fmt: skip
     assert {(page.port, page.path) for page in configuration.endpoints} == {
         (8080, "/health"), (8181, "/ready"), (9153, "/metrics"),
@@ -65,7 +66,7 @@ def test_a_cidr_is_its_reverse_zones(cidr, zones):
         (". {\n errors", 'Corefile:1: the server block "." is not closed'),
         ("", "Corefile:1: there is no server block"),
         (". {\n errors\n}\n. {\n}", "Corefile:4: the zone .:53 is already served by the block in line 1"),
-        (". {\n kubernetes x {\n  pods some\n }\n}", 'Corefile:3: plugin/kubernetes: "pods some" is not an option'),
+        (". {\n kubernetes x {\n pods some\n }\n}", 'Corefile:3: plugin/kubernetes: "pods some" is not'),
         (". {\n log \"x\n}", "Corefile:2: a quote is not closed"),
         (". {\n import x\n}", "Corefile:2: import of \"x\""),
         (". {\n errors\n errors\n}", "Corefile:3: plugin/errors: it is there twice"),

@@ -141,10 +141,8 @@ async def test_kept_replies_are_counted(served):
     for _ in range(10):
         await exchange(served, QUESTION)
     _, _, page = served.server.facts.metrics.serve()
-    assert (
-        b'coredns_dns_requests_total{family="1",proto="udp",server="dns://:53",type="A",view="",zone="."} 10.0'
-        in page
-    )
+    labels = b'family="1",proto="udp",server="dns://:53",type="A",view="",zone="."'
+    assert b"coredns_dns_requests_total{" + labels + b"} 10.0" in page
 
 
 async def test_what_is_kept_is_bounded(served):

@@ -122,7 +122,7 @@ def _bounded(section: list[Record], limits: Limits) -> list[Record]:
 
 
 def setup(directive: Directive, environment: Environment) -> Cache:
-    """`cache [TTL] [ZONES...] { success CAP [TTL [MINTTL]]; denial ...; disable success|denial [ZONES...] }`."""
+    """`cache [TTL] [ZONES...] { success|denial CAPACITY [TTL [MINTTL]]; disable ... }`."""
     args = directive.args
     ttl = None
     if args and args[0].isdigit():

@@ -1,0 +1,38 @@
+"""The one list that says in which order a query meets the plugins: that of CoreDNS's plugin.cfg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from emu.coredns.chain import Plugin
+from emu.coredns.corefile import Directive
+from emu.coredns.environment import Environment
+from emu.coredns.plugins import (
+    cache,
+    errors,
+    forward,
+    health,
+    kubernetes,
+    loadbalance,
+    log,
+    loop,
+    prometheus,
+    ready,
+    reload,
+)
+
+Setup = Callable[[Directive, Environment], Plugin]
+
+ORDER: dict[str, Setup] = {
+    "reload": reload.setup,
+    "ready": ready.setup,
+    "health": health.setup,
+    "prometheus": prometheus.setup,
+    "errors": errors.setup,
+    "log": log.setup,
+    "loadbalance": loadbalance.setup,
+    "cache": cache.setup,
+    "kubernetes": kubernetes.setup,
+    "loop": loop.setup,
+    "forward": forward.setup,
+}
