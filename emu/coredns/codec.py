@@ -279,7 +279,6 @@ def encode_reply(
     out += request.name
     out += _question.pack(request.type, request.cls)
     offsets: dict[bytes, int] = {}
-    _remember(offsets, request.name, 12)
     counts = [0, 0, 0]
     for number, section in enumerate(sections):
         for record in section:
@@ -287,6 +286,8 @@ def encode_reply(
             if record.name == request.name:
                 out += b"\xc0\x0c"
             else:
+                if not offsets:
+                    _remember(offsets, request.name, 12)
                 _write_name(out, record.name, offsets)
             out += _record.pack(record.type, record.cls, record.ttl, len(record.rdata))
             out += record.rdata
