@@ -8,6 +8,7 @@ relayed, judged here: egress by the client's own address, ingress by the address
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -84,7 +85,7 @@ class Forwarder:
         self._dials: set[asyncio.Task[None]] = set()
 
     def forward(self, sock: socket.socket, client: Peer, frontend: Frontend) -> None:
-        """Take over a connection that was accepted at a frontend."""
+        """Take over a connection that was accepted at a frontend, as `accept` has given it."""
         plan = self._planner.plan(frontend, self._tables.client(client[0]), client[0])
         if not source_permitted(frontend, client[0]):
             self._drop(sock, client, frontend, None, "the client is in none of loadBalancerSourceRanges")
@@ -96,6 +97,7 @@ class Forwarder:
                 self._drop(sock, client, frontend, None, plan.reason)
             return
         if self._planner.configuration.mode is ProxyMode.USERSPACE:
+            sock.setblocking(False)
             self._start_dial(self._dial_in_turn(sock, client, frontend, plan))
             return
         now = time.monotonic()
@@ -107,6 +109,7 @@ class Forwarder:
         if endpoint.address == client[0] and not source:
             source = plan.node.bridge or client[0]
         if source or endpoint.node not in self._tables.nodes:
+            sock.setblocking(False)
             self._start_dial(self._dial(sock, client, frontend, plan, endpoint, source or client[0]))
             return
         self._hand_over(sock, client, frontend, plan, endpoint, now)
@@ -270,10 +273,8 @@ class Forwarder:
             probe.setblocking(False)
             try:
                 probe.connect(str(self._node_socket(node)))
-            except BlockingIOError:
-                return False
-            except OSError:
-                return True
+            except OSError as error:
+                return error.errno in (errno.ENOENT, errno.ECONNREFUSED)
         return False
 
     def _drop(

@@ -156,7 +156,6 @@ class Listeners:
                     self._pause(listener, error)
                     return
                 raise
-            sock.setblocking(False)
             self._forwarder.forward(sock, client, listener.frontend)
 
     def _pause(self, listener: _Listener, error: OSError) -> None:

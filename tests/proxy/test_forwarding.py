@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections import Counter
 
 import pytest
+
+from emu.planes.loopback import LoopbackPlane
 
 from .conftest import Bench
 
@@ -291,3 +294,50 @@ async def test_udp_without_endpoints_is_refused(bench: Bench) -> None:
     bench.service(**UDP)
     with udp_client(bench.ip(9), bench.vip) as sock, pytest.raises(ConnectionRefusedError):
         await udp_ask(sock, b"x")
+
+
+class _NoLowPorts(LoopbackPlane):
+    """A machine that refuses ports below 1024 to an ordinary user."""
+
+    allowed = False
+
+    def listen_tcp(self, address: str, port: int) -> socket.socket:
+        if port < 1024 and not self.allowed:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return super().listen_tcp(address, port)
+
+
+async def test_a_port_that_needs_a_privilege_is_reported_with_the_remedy_and_tried_on_changes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane = _NoLowPorts()
+    monkeypatch.setattr(bench.proxy.listeners, "_plane", plane)
+    bench.service(ports=[{"port": 80}])
+    bench.endpoints(2)
+    bench.endpoints(2, 3)
+    assert [name for name, _ in bench.unbound] == ["default/web"]
+    assert "sysctl net.ipv4.ip_unprivileged_port_start=0" in bench.unbound[0][1]
+    plane.allowed = True
+    bench.endpoints(2)
+    assert (await bench.ask(bench.ip(9), bench.vip, 80))[0] == f"{bench.ip(2)}:8080"
+
+
+async def test_where_the_kernel_takes_no_filter_a_dropped_client_is_held(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LoopbackPlane, "restrict", lambda self, sock, allowed: False)
+    bench.service(internalTrafficPolicy="Local")
+    bench.endpoints(66)
+    with pytest.raises(TimeoutError):
+        await bench.ask(bench.ip(9), bench.vip, 8000, timeout=0.2)
+    assert b"internalTrafficPolicy Local" in bench.proxy.flows.lines()
+
+
+async def test_two_services_with_one_address(bench: Bench) -> None:
+    for name, last in (("web", 2), ("rival", 66)):
+        bench.service(name, clusterIP=bench.ip(200 + len(name)), externalIPs=[bench.ip(220)])
+        bench.endpoints(last, name=name)
+        await bench.nodes["n1"].pod(bench.ip(last), 8080)
+    assert (await bench.ask("127.0.0.1", bench.ip(220), 8000))[0] == f"{bench.ip(2)}:8080"
+    bench.delete_service("web")
+    assert (await bench.ask("127.0.0.1", bench.ip(220), 8000))[0] == f"{bench.ip(66)}:8080"
