@@ -1,7 +1,7 @@
 """Build hook: takes from the published Kubernetes OpenAPI what the API server needs of it.
 
-The package `kubernetes-validate` carries the OpenAPI definitions of each Kubernetes version. Those that the kinds
-in `emu/api/resources.py` reach are written to `emu/api/data/`:
+The package `kubernetes-validate` carries the OpenAPI definitions of each Kubernetes version. Those that the
+kinds in `emu/api/resources.py` reach are written to `emu/api/data/`:
 
 - `types.json`: the structure without words, for validation and for merging patches,
 - `openapi.json`: OpenAPI v3 schemas with descriptions, for `/openapi/v3`.
@@ -47,7 +47,7 @@ _UNTYPED = {
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
     """Runs for wheels and for editable installs."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Write the data files and put them into the wheel."""
         root = Path(self.root)
         definitions = _read_definitions()
@@ -71,7 +71,8 @@ def _served(table: Path) -> set[tuple[str, str, str]]:
     served = set()
     for node in ast.walk(ast.parse(table.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Resource":
-            given = {word.arg: word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)}
+            constant = [word for word in node.keywords if isinstance(word.value, ast.Constant)]
+            given = {word.arg: word.value.value for word in constant}
             served.add((given.get("group", ""), given.get("version", "v1"), given["kind"]))
     return served
 
@@ -122,7 +123,7 @@ def _structure(name: str, node: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {key: node[key] for key in _STRUCTURE if key in node}
     if "$ref" in node:
         reference = node["$ref"].removeprefix(_REFERENCE)
-        return {**result, **_UNTYPED[reference]} if reference in _UNTYPED else {**result, "$ref": node["$ref"]}
+        return {**result, **_UNTYPED.get(reference, {"$ref": node["$ref"]})}
     kind = _type(node)
     if kind:
         result["type"] = kind

@@ -15,8 +15,8 @@ from emu.api.resources import RESOURCES
 
 Document = dict[str, Any]
 
-# Schemas and rules are those of 1.36. The version told is one that kubectl's dispatchers have a binary for, and
-# within the skew of one minor of the newest such binaries: an unknown minor makes them warn at each command.
+# Schemas and rules are those of 1.36. The version told is the newest that kubectl's dispatchers have a binary
+# for, since an unknown minor makes them warn at each command.
 GIT_VERSION = "v1.33.0+emu"
 _AGGREGATED = "apidiscovery.k8s.io"
 _JSON = "application/json"

@@ -84,6 +84,9 @@ def too_many(field: str, count: int, limit: int) -> FieldError:
     return FieldError(field, "FieldValueTooMany", f"Too many: {count}: must have at most {limit} items")
 
 
+_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
 class StatusError(Exception):
     """An error that is answered as a `v1.Status`."""
 
@@ -235,7 +238,7 @@ class ConflictError(StatusError):
     def __init__(
         self,
         target: Target,
-        why: str = "the object has been modified; please apply your changes to the latest version and try again",
+        why: str = _MODIFIED,
     ) -> None:
         super().__init__(
             f'Operation cannot be fulfilled on {target.qualified_plural} "{target.name}": {why}',

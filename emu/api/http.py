@@ -220,9 +220,7 @@ class Api:
             raise MethodNotAllowedError
         document = _document(request, body)
         warnings = _check_structure(resource, document, request.query)
-        created = self._registry.create(
-            resource, route.namespace, document, dry_run=_dry_run(request.query)
-        )
+        created = self._registry.create(resource, route.namespace, document, dry_run=_dry_run(request.query))
         return _with_warnings(self._written(request, resource, created, 201), warnings)
 
     def _written(
@@ -312,7 +310,8 @@ class Api:
         bookmarks = parse_bool(query.get("allowWatchBookmarks", "false"))
         if initial_events and not (bookmarks and query.get("resourceVersionMatch") == "NotOlderThan"):
             raise BadRequestError(
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan and allowWatchBookmarks"
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan and "
+                "allowWatchBookmarks to true"
             )
         since = _version(query.get("resourceVersion", ""))
         matches = matcher(resource, query)
@@ -335,7 +334,6 @@ class Api:
             await response.write(_encode({"type": "ERROR", "object": error.status()}) + b"\n")
             return response
         try:
-            # Without Nagle's algorithm and with a first write at once, clients see that the watch stands.
             await response.prepare(request)
             if lines:
                 await response.write(b"".join(lines))

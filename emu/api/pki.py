@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import secrets
 import ssl
@@ -17,9 +17,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from emu.api.errors import StateError
 
-_YEARS = datetime.timedelta(days=3650)
+_YEARS = dt.timedelta(days=3650)
 # Clocks of machines that share a state directory may differ a little.
-_SKEW = datetime.timedelta(hours=1)
+_SKEW = dt.timedelta(hours=1)
 _NAMES = (
     "localhost",
     "kubernetes",
@@ -118,7 +118,7 @@ def _issue(
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -134,7 +134,7 @@ def _fits(file: Path, ca: x509.Certificate, addresses: tuple[str, ...]) -> bool:
     certificate = x509.load_pem_x509_certificate(file.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     present = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
-    valid = certificate.not_valid_after_utc > datetime.datetime.now(datetime.UTC)
+    valid = certificate.not_valid_after_utc > dt.datetime.now(dt.UTC)
     return valid and certificate.issuer == ca.subject and set(addresses) <= present
 
 

@@ -106,8 +106,8 @@ class Registry:
         """Create an object and give it as stored."""
         self._check_identity(resource, namespace, "", document)
         metadata = document.setdefault("metadata", {})
-        for key in (*_OWNED_BY_SERVER, "resourceVersion", "generation"):
-            metadata.pop(key, None)
+        for field in (*_OWNED_BY_SERVER, "resourceVersion", "generation"):
+            metadata.pop(field, None)
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = self._generate(resource, namespace, metadata["generateName"])
         name = metadata.get("name", "")
@@ -116,7 +116,7 @@ class Registry:
             self._check_namespace(resource, namespace, name)
         else:
             metadata.pop("namespace", None)
-        if resource.has_status:
+        if resource.has_status and not resource.status_at_creation:
             document.pop("status", None)
         metadata["uid"] = str(uuid.uuid4())
         metadata["creationTimestamp"] = now_text()
@@ -169,8 +169,8 @@ class Registry:
         if (kind and kind != resource.kind) or (api_version and api_version != resource.api_version):
             group_version = api_version or resource.api_version
             raise BadRequestError(
-                f'{kind or resource.kind} in version "{group_version}" cannot be handled as a {resource.kind} '
-                f'of version "{resource.api_version}"'
+                f'{kind or resource.kind} in version "{group_version}" cannot be handled as a '
+                f'{resource.kind} of version "{resource.api_version}"'
             )
         metadata = document.get("metadata")
         if metadata is None:
@@ -220,7 +220,7 @@ class Registry:
         if uid and uid != old["metadata"]["uid"]:
             raise ConflictError(
                 resource.target(name),
-                f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}",
+                _uid_mismatch(uid, old),
             )
         if subresource == "status":
             new = {**old, "status": new.get("status") or {}}
@@ -311,11 +311,10 @@ class Registry:
     def _check_preconditions(
         self, resource: Resource, name: str, item: Item, old: Document, conditions: Preconditions
     ) -> None:
-        uid = old["metadata"]["uid"]
-        if conditions.uid and conditions.uid != uid:
+        if conditions.uid and conditions.uid != old["metadata"]["uid"]:
             raise ConflictError(
                 resource.target(name),
-                f"Precondition failed: UID in precondition: {conditions.uid}, UID in object meta: {uid}",
+                _uid_mismatch(conditions.uid, old),
             )
         if conditions.resource_version and conditions.resource_version != str(item.version):
             raise ConflictError(
@@ -470,6 +469,11 @@ class Registry:
         if not new["metadata"].get("deletionTimestamp"):
             raise MethodNotAllowedError("finalize")
         return self._store(namespaces, item.key, new, old)
+
+
+def _uid_mismatch(wanted: str, document: Document) -> str:
+    found = document["metadata"]["uid"]
+    return f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
 
 
 def scale_document(resource: Resource, document: Document) -> Document:

@@ -75,6 +75,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     has_status: bool = False
+    status_at_creation: bool = False
+    """Whether a create may carry a status, as a kubelet's registration of its Node does."""
     has_scale: bool = False
     has_generation: bool = False
     deletion_answers_object: bool = False

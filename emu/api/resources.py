@@ -30,6 +30,7 @@ RESOURCES: tuple[Resource, ...] = (
         namespaced=False,
         short_names=("no",),
         has_status=True,
+        status_at_creation=True,
         columns=simple.NODE_COLUMNS,
         cells=simple.node_cells,
         default=simple.default_node,

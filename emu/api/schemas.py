@@ -166,7 +166,8 @@ def _type_error(value: Any, node: Node, path: str) -> str:
     """In the words of Go's decoder, with the path in place of its struct field."""
     if node.get("x-kubernetes-int-or-string"):
         fits = isinstance(value, (str, int, float)) and not isinstance(value, bool)
-        return "" if fits else f"json: cannot unmarshal {_name(value)} into field {path} of type int or string"
+        wanted = f"field {path} of type int or string"
+        return "" if fits else f"json: cannot unmarshal {_name(value)} into {wanted}"
     expected = node.get("type")
     if expected is None:
         return ""

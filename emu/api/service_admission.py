@@ -15,7 +15,10 @@ from emu.api.resource import Document
 from emu.api.resources import BY_NAME
 from emu.core.addresses import Networks, is_ipv4, to_int, to_str
 
-_OUT_OF_PORT_RANGE = f"provided port is not in the valid range. The range of valid ports is {NODE_PORTS.first}-{NODE_PORTS.last}"
+_OUT_OF_PORT_RANGE = (
+    "provided port is not in the valid range. "
+    f"The range of valid ports is {NODE_PORTS.first}-{NODE_PORTS.last}"
+)
 _PORT_TAKEN = "provided port is already allocated"
 
 

@@ -164,7 +164,8 @@ class Store:
             self._journal.executescript(
                 "CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, type TEXT NOT NULL,"
                 " resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL);"
-                "CREATE TABLE IF NOT EXISTS horizon (one INTEGER PRIMARY KEY CHECK (one = 1), version INTEGER);"
+                "CREATE TABLE IF NOT EXISTS horizon (one INTEGER PRIMARY KEY CHECK (one = 1),"
+                " version INTEGER);"
             )
         except sqlite3.Error as error:
             raise StateError(

@@ -6,7 +6,7 @@ Source: apimachinery `util/strategicpatch`. Keys and strategies are those of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from emu.api.errors import BadRequestError
@@ -60,9 +60,7 @@ def _retain(original: Document, patch: Mapping[str, Any]) -> None:
             del original[key]
 
 
-def _merge_field(
-    original: Document, key: str, value: Any, node: Node, patch: Mapping[str, Any]
-) -> None:
+def _merge_field(original: Document, key: str, value: Any, node: Node, patch: Mapping[str, Any]) -> None:
     strategies = node.get("x-kubernetes-patch-strategy", "").split(",")
     before = original.get(key)
     if value is None:
@@ -120,9 +118,10 @@ def _same(old: Any, item: Mapping[str, Any], merge_key: str) -> bool:
 
 def _ordered(items: list[Any], before: list[Any], order: Any, merge_key: str) -> list[Any]:
     """Items in the order that the patch asks for; others keep their place among those that were there."""
-    identity: Callable[[Any], Any] = (
-        (lambda item: item.get(merge_key) if isinstance(item, dict) else item) if merge_key else lambda item: item
-    )
+
+    def identity(item: Any) -> Any:
+        return item.get(merge_key) if merge_key and isinstance(item, dict) else item
+
     wanted = [identity(item) for item in _list(order, _ORDER_PREFIX)]
     was = [identity(item) for item in before]
     left = sorted(

@@ -162,9 +162,11 @@ def _validate_scalars(spec: Document, path: str) -> list[FieldError]:
         errors.append(
             invalid(f"{path}.terminationGracePeriodSeconds", value, "must be greater than or equal to 0")
         )
-    for key in ("hostname", "subdomain"):
-        if spec.get(key) and (wrong := dns_label(spec[key])):
-            errors.append(invalid(f"{path}.{key}", spec[key], wrong))
+    errors += [
+        invalid(f"{path}.{key}", spec[key], wrong)
+        for key in ("hostname", "subdomain")
+        if spec.get(key) and (wrong := dns_label(spec[key]))
+    ]
     if spec.get("nodeName") and (wrong := dns_subdomain(spec["nodeName"])):
         errors.append(invalid(f"{path}.nodeName", spec["nodeName"], wrong))
     return errors
@@ -285,8 +287,8 @@ def validate_update(new: Document, old: Document) -> list[FieldError]:
         forbidden(
             "spec",
             "pod updates may not change fields other than `spec.containers[*].image`,"
-            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to "
-            "existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
+            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
+            "`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was "
             "previously negative)",
         )
     ]

@@ -224,12 +224,7 @@ def _validate_addresses(spec: Document) -> list[FieldError]:
             for key in ("clusterIPs", "ipFamilies", "ipFamilyPolicy")
             if spec.get(key)
         ]
-        name = spec.get("externalName", "").removesuffix(".")
-        if not name:
-            errors.append(required("spec.externalName"))
-        elif wrong := dns_subdomain(name):
-            errors.append(invalid("spec.externalName", name, wrong))
-        return errors
+        return errors + _validate_external_name(spec)
     if spec["type"] in _WITH_NODE_PORTS and spec.get("clusterIP") == "None":
         errors.append(
             invalid("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {spec['type']} services")
@@ -262,6 +257,14 @@ def _validate_addresses(spec: Document) -> list[FieldError]:
             )
         )
     return errors
+
+
+def _validate_external_name(spec: Document) -> list[FieldError]:
+    name = spec.get("externalName", "").removesuffix(".")
+    if not name:
+        return [required("spec.externalName")]
+    wrong = dns_subdomain(name)
+    return [invalid("spec.externalName", name, wrong)] if wrong else []
 
 
 def _check_address(address: str, path: str) -> list[FieldError]:

@@ -187,7 +187,8 @@ def _check_keys(data: Mapping[str, str], path: str) -> list[FieldError]:
         invalid(
             f"{path}[{key}]",
             key,
-            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  "
+            "or "
             "'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
         )
         for key in data

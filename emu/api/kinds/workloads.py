@@ -141,8 +141,8 @@ def _validate_rolling_update(rolling: Document) -> list[FieldError]:
                     invalid(
                         path,
                         value,
-                        "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  "
-                        "or '93%', regex used for validation is '[0-9]+%')",
+                        "a valid percent string must be a numeric string followed by an ending '%' (e.g. "
+                        "'1%',  or '93%', regex used for validation is '[0-9]+%')",
                     )
                 )
             elif key == "maxUnavailable" and int(value[:-1]) > 100:
