@@ -109,11 +109,9 @@ def _filters(plane: Plane) -> Finding:
 
 
 def _descriptors() -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY or hard >= _ENOUGH_DESCRIPTORS:
-        return Finding(
-            Grade.OK, f"each process may open {hard} files (emu raises its limit of {soft} by itself)"
-        )
+        return Finding(Grade.OK, f"each process may open {hard} files")
     return Finding(
         Grade.LESS,
         f"each process may open only {hard} files; a busy cluster needs {_ENOUGH_DESCRIPTORS}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from emu.cluster.config import write_resolved
+from emu.cluster.config import resolved_file, write_resolved
 from emu.cluster.processes import Process, ProcessGroup
 from emu.cluster.supervisor import last_line, node_processes
 from emu.core.errors import UserError
@@ -26,3 +26,4 @@ async def run_nodes(settings: Settings) -> None:
         raise UserError(last_line(settings.state.logs / f"{process.name}.log").removeprefix("emu: "))
     finally:
         await group.stop()
+        resolved_file(settings.state).unlink(missing_ok=True)
