@@ -14,6 +14,9 @@ from emu.core.objects import Event, Object
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 1000
+# A burst of Events must not open a burst of connections.
+_AT_ONCE = 4
+_RETRY_SECONDS = 0.5
 
 
 def timestamp(now: float | None = None) -> str:
@@ -28,7 +31,8 @@ class EventRecorder:
         self._client = client
         self._source = {"component": component, **({"host": host} if host else {})}
         self._counts: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._pending: dict[str, dict[str, Any]] = {}
+        self._writer: asyncio.Task[None] | None = None
 
     def warning(self, about: Object, reason: str, message: str) -> None:
         """Record an Event of type Warning."""
@@ -68,21 +72,47 @@ class EventRecorder:
             "lastTimestamp": now,
             "count": count,
         }
-        task = asyncio.get_running_loop().create_task(self._write(document))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._pending[name] = document
+        if len(self._pending) > _REMEMBERED:
+            del self._pending[next(iter(self._pending))]
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write_pending())
+
+    async def _write_pending(self) -> None:
+        """Write one after the other: what is repeated meanwhile is written once, with its last count."""
+        while self._pending:
+            name = next(iter(self._pending))
+            document = self._pending.pop(name)
+            try:
+                await self._write(document)
+            except ApiUnreachable as error:
+                log.debug("event %s waits for the API server: %s", document["reason"], error)
+                self._pending.setdefault(name, document)
+                await asyncio.sleep(_RETRY_SECONDS)
+            except ApiError as error:
+                log.warning("cannot record event %s: %s", document["reason"], error)
 
     async def _write(self, document: dict[str, Any]) -> None:
-        metadata = document["metadata"]
+        namespace, name = document["metadata"]["namespace"], document["metadata"]["name"]
+        change = {"count": document["count"], "lastTimestamp": document["lastTimestamp"]}
+        if document["count"] > 1 and await self._patch(namespace, name, change):
+            return
         try:
-            if document["count"] > 1:
-                change = {"count": document["count"], "lastTimestamp": document["lastTimestamp"]}
-                try:
-                    await self._client.patch(Event.resource, metadata["namespace"], metadata["name"], change)
-                    return
-                except ApiError as error:
-                    if not error.not_found:
-                        raise
             await self._client.create(Event.resource, document)
-        except (ApiError, ApiUnreachable) as error:
-            log.warning("cannot record event %s: %s", document["reason"], error)
+        except ApiError as error:
+            if not error.already_exists:
+                raise
+            # An earlier process of this component wrote it, so its count goes on.
+            known = await self._client.get(Event, namespace, name)
+            self._counts[name] = change["count"] = known.count + document["count"]
+            await self._patch(namespace, name, change)
+
+    async def _patch(self, namespace: str, name: str, change: dict[str, Any]) -> bool:
+        """False where the Event is not there, or no more."""
+        try:
+            await self._client.patch(Event.resource, namespace, name, change)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            return False
+        return True
