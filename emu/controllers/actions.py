@@ -14,7 +14,7 @@ from emu.controllers.informers import Informers
 from emu.core.config import ClusterConfig
 from emu.core.objects import Object, ResourceName
 
-_AT_ONCE = 50
+_AT_ONCE = 16
 
 
 class Create(NamedTuple):
