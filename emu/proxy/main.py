@@ -59,13 +59,18 @@ async def run(settings: Settings) -> None:
                 )
             policies.subscribe(proxy.policies_changed)
             tasks.create_task(policies.run())
-            await _watch(client, proxy, status, events, tasks)
+            await _watch(client, proxy, status, events, policies, tasks)
 
 
 async def _watch(
-    client: Client, proxy: Proxy, status: Status, events: EventRecorder, tasks: asyncio.TaskGroup
+    client: Client,
+    proxy: Proxy,
+    status: Status,
+    events: EventRecorder,
+    policies: PolicyWatch,
+    tasks: asyncio.TaskGroup,
 ) -> None:
-    """Feed the proxy. Nothing is opened before all is known: half a picture would refuse connections."""
+    """Feed the proxy. Nothing is opened before all is known: half a picture would refuse, or let through."""
     nodes = Reflector(client, Node)
     services = Reflector(client, Service)
     slices = Reflector(client, EndpointSlice)
@@ -86,6 +91,7 @@ async def _watch(
         tasks.create_task(reflector.run())
     for reflector in reflectors:
         await reflector.synced.wait()
+    await policies.synced.wait()
     proxy.synchronize()
     log.info(
         "%d frontends of %d services are in force",
