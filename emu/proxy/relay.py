@@ -97,12 +97,10 @@ class Relay:
         self._sides: tuple[_Side, _Side] | None = None
 
     async def start(self, client: socket.socket, server: socket.socket) -> None:
-        """Begin to copy. When this fails both sockets are closed and the error is raised."""
+        """Begin to copy between two non-blocking sockets."""
         loop = asyncio.get_running_loop()
         sides = (_Side(self._closed), _Side(self._closed))
         sides[0].peer, sides[1].peer = sides[1], sides[0]
-        for sock in (client, server):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._open = 2
         self._sides = sides
         for side, sock in zip(sides, (client, server), strict=True):
