@@ -5,7 +5,6 @@ from __future__ import annotations
 from emu.api.registry import Registry
 from emu.api.resource import Document
 from emu.api.store import Key
-from emu.core.config import ClusterConfig
 from emu.core.objects import SERVICE_NAME_LABEL
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -13,12 +12,15 @@ BOUND_BY_ANNOTATION = "emu.network/bound-by"
 _API_PORT = 443
 
 
-def bootstrap(registry: Registry, config: ClusterConfig) -> None:
-    """Create what is missing, and correct the addresses of the API server's Service if they moved."""
+def bootstrap(registry: Registry, address: str, api_port: int) -> None:
+    """Create what is missing, and correct the API server's Service if it moved.
+
+    `address` is the ClusterIP of default/kubernetes, `api_port` where the API server listens on 127.0.0.1.
+    """
     for name in NAMESPACES:
         _ensure(registry, "namespaces", "", {"metadata": {"name": name}})
-    _replace_if_moved(registry, config)
-    port = {"name": "https", "protocol": "TCP", "port": _API_PORT, "targetPort": config.fixed_ports.apiserver}
+    _remove_if_moved(registry, address, api_port)
+    port = {"name": "https", "protocol": "TCP", "port": _API_PORT, "targetPort": api_port}
     _ensure(
         registry,
         "services",
@@ -29,7 +31,7 @@ def bootstrap(registry: Registry, config: ClusterConfig) -> None:
                 "labels": {"component": "apiserver", "provider": "kubernetes"},
                 "annotations": {BOUND_BY_ANNOTATION: "apiserver"},
             },
-            "spec": {"clusterIP": config.ranges.kubernetes_service, "ports": [port]},
+            "spec": {"clusterIP": address, "ports": [port]},
         },
     )
     _ensure(
@@ -40,7 +42,7 @@ def bootstrap(registry: Registry, config: ClusterConfig) -> None:
             "metadata": {"name": "kubernetes", "labels": {SERVICE_NAME_LABEL: "kubernetes"}},
             "addressType": "IPv4",
             "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
-            "ports": [{"name": "https", "protocol": "TCP", "port": config.fixed_ports.apiserver}],
+            "ports": [{"name": "https", "protocol": "TCP", "port": api_port}],
         },
     )
 
@@ -50,25 +52,15 @@ def _ensure(registry: Registry, resource: str, namespace: str, document: Documen
         registry.create(registry.resources[resource], namespace, document)
 
 
-def _replace_if_moved(registry: Registry, config: ClusterConfig) -> None:
-    """Remove the API server's Service and slice when ports or ranges are not those of the last start."""
-    for resource, right in (
-        ("services", _service_fits),
-        ("endpointslices.discovery.k8s.io", _slice_fits),
-    ):
-        key = Key(resource, "default", "kubernetes")
-        item = registry.store.get(key)
-        if item is not None and not right(item.document(), config):
-            registry.remove(key)
-
-
-def _service_fits(document: Document, config: ClusterConfig) -> bool:
-    spec = document["spec"]
-    target = spec["ports"][0].get("targetPort")
-    return bool(
-        spec.get("clusterIP") == config.ranges.kubernetes_service and target == config.fixed_ports.apiserver
-    )
-
-
-def _slice_fits(document: Document, config: ClusterConfig) -> bool:
-    return bool((document.get("ports") or [{}])[0].get("port") == config.fixed_ports.apiserver)
+def _remove_if_moved(registry: Registry, address: str, api_port: int) -> None:
+    """Remove the API server's Service and slice when they are not those of this start."""
+    service = Key("services", "default", "kubernetes")
+    item = registry.store.get(service)
+    if item is not None:
+        spec = item.document()["spec"]
+        if (spec.get("clusterIP"), spec["ports"][0].get("targetPort")) != (address, api_port):
+            registry.remove(service)
+    endpoints = Key("endpointslices.discovery.k8s.io", "default", "kubernetes")
+    item = registry.store.get(endpoints)
+    if item is not None and (item.document().get("ports") or [{}])[0].get("port") != api_port:
+        registry.remove(endpoints)

@@ -65,7 +65,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> int:
     stack.callback(store.end_watches)
     context = pki.ssl_context()
     port = await _listen(runner, config.fixed_ports.apiserver, context)
-    bootstrap(registry, config)
+    bootstrap(registry, service_address, port)
     await _listen_on_service(runner, service_address, context, registry)
     api.ready = True
     write_kubeconfig(
