@@ -36,7 +36,7 @@ async def run(settings: Settings, name: str) -> None:
     plane = LoopbackPlane()
     async with Client(credentials, source=address, agent=f"emu-node/{name}") as client:
         policies = PolicyWatch(client)
-        host = Host(name, config, plane, client, policies, None)
+        host = Host(name, config, plane, client, policies)
         pods = Pods(host)
         registration = Registration(name, config, client)
         receiver = HandoverReceiver(settings.state.node_socket(name), _Takeover(host))

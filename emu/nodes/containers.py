@@ -55,6 +55,7 @@ class ContainerRun:
         self._timer: asyncio.TimerHandle | None = None
         self._backoff = _FIRST_BACKOFF_SECONDS
         self._started = 0.0
+        self._obstacle_logged = ""
 
     @property
     def active(self) -> int:
@@ -79,7 +80,9 @@ class ContainerRun:
             for port in plan.ports:
                 self._listen(port)
         except PortNotBoundError as error:
-            log.warning("%s", error, extra={"pod": self._pod.key})
+            if self._obstacle_logged != str(error):
+                self._obstacle_logged = str(error)
+                log.warning("%s", error, extra={"pod": self._pod.key})
             self._host.events.warning(self._pod, "PortNotBound", str(error))
             self._exited(Exit(1, str(error)))
             return

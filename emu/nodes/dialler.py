@@ -5,22 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import httptools
 
+from emu.client.resolver import ResolveError, Resolver
 from emu.core.addresses import is_ipv4
 from emu.planes.base import Plane
 
 _CHUNK = 64 * 1024
 _MAX_ANSWER = 4 * 1024 * 1024
-
-
-class Resolver(Protocol):
-    """Looks names up as a pod would."""
-
-    async def resolve(self, name: str, *, source: str, namespace: str = "default") -> list[str]:
-        """IPv4 addresses of a name. Raises an exception whose text says why there is none."""
 
 
 class ResolutionError(Exception):
@@ -55,15 +49,13 @@ class Dialler:
         """The address of a name. Raises ResolutionError."""
         if is_ipv4(host):
             return host
-        reason = "no such host"
-        if self._resolver is not None:
-            try:
-                found = await self._resolver.resolve(host, source=self.source, namespace=self._namespace)
-            except Exception as error:  # noqa: BLE001  whatever the resolver says is the answer to the caller
-                found, reason = [], str(error) or reason
-            if found:
-                return found[0]
-        raise ResolutionError(f"lookup {host}: {reason}")
+        if self._resolver is None:
+            raise ResolutionError(f"lookup {host}: no such host")
+        try:
+            found = await self._resolver.resolve(host, source=self.source, namespace=self._namespace)
+        except (ResolveError, OSError) as error:
+            raise ResolutionError(f"lookup {host}: {error or 'i/o timeout'}") from None
+        return found[0]
 
     async def connect(self, address: str, port: int, timeout: float | None) -> socket.socket:
         """A TCP connection. Raises OSError; TimeoutError also where a policy drops it."""

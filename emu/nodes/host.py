@@ -7,11 +7,12 @@ from typing import Any
 
 from emu.client.events import EventRecorder
 from emu.client.policies import PolicyWatch
+from emu.client.resolver import Resolver
 from emu.client.rest import Client
 from emu.core.addresses import contains
 from emu.core.config import ClusterConfig
 from emu.nodes.connections import HeldConnections
-from emu.nodes.dialler import Dialler, Resolver
+from emu.nodes.dialler import Dialler
 from emu.nodes.flows import FlowLog
 from emu.nodes.ipam import AddressPool
 from emu.nodes.servers import Server, Shared, TcpServer
@@ -32,7 +33,6 @@ class Host:
         plane: Plane,
         client: Client,
         policies: PolicyWatch,
-        resolver: Resolver | None,
     ) -> None:
         self.name = name
         self.address = config.node_address(name)
@@ -40,7 +40,7 @@ class Host:
         self.plane = plane
         self.client = client
         self.policies = policies
-        self.resolver = resolver
+        self.resolver = Resolver(plane, config)
         self.events = EventRecorder(client, "kubelet", name)
         self.writers = asyncio.Semaphore(_WRITERS)
         self.flows = FlowRing(f"node/{name}")
