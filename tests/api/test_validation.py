@@ -79,16 +79,16 @@ IMMUTABLE = "may not change once set"
         pytest.param(
             {"clusterIP": "10.96.0.100"},
             [
-                'spec.clusterIPs: Invalid value: ["10.96.0.100"]: failed to allocate IP 10.96.0.100: the provided '
-                "network does not match the current range 127.27.0.0/16; 127.27.0.100 would work"
+                'spec.clusterIPs: Invalid value: ["10.96.0.100"]: failed to allocate IP 10.96.0.100: the '
+                "provided network does not match the current range 127.27.0.0/16; 127.27.0.100 would work"
             ],
             id="A10 out of range names the address that would work",
         ),
         pytest.param(
             {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]},
             [
-                "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range "
-                "of valid ports is 30000-32767"
+                "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The "
+                "range of valid ports is 30000-32767"
             ],
             id="A12 range",
         ),
@@ -100,16 +100,16 @@ IMMUTABLE = "may not change once set"
         pytest.param(
             {"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86401}}},
             [
-                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 86401: must be greater than 0 "
-                "and less than 86400"
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 86401: must be greater "
+                "than 0 and less than 86400"
             ],
             id="A18",
         ),
         pytest.param(
             {"externalTrafficPolicy": "Local"},
             [
-                'spec.externalTrafficPolicy: Invalid value: "Local": may only be set for externally-accessible '
-                "services"
+                'spec.externalTrafficPolicy: Invalid value: "Local": may only be set for '
+                "externally-accessible services"
             ],
             id="A22",
         ),
@@ -121,8 +121,8 @@ IMMUTABLE = "may not change once set"
         pytest.param(
             {"type": "LoadBalancer", "ports": [{"port": 10250}]},
             [
-                "spec.ports[0].port: Invalid value: 10250: may not expose port 10250 externally since it is used by "
-                "kubelet"
+                "spec.ports[0].port: Invalid value: 10250: may not expose port 10250 externally since it is "
+                "used by kubelet"
             ],
             id="A15 kubelet's port",
         ),
