@@ -14,8 +14,6 @@ from emu.core.objects import Event, Object
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 1000
-# A burst of Events must not open a burst of connections.
-_AT_ONCE = 4
 _RETRY_SECONDS = 0.5
 
 

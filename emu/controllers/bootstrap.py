@@ -7,15 +7,17 @@ that the configuration names explicitly is written into an existing kube-proxy C
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any
 
 import yaml
 
+from emu.client.reflector import Reflector
 from emu.client.rest import ApiError, ApiUnreachable, Client
 from emu.core.addresses import bridge_address
 from emu.core.config import ClusterConfig, ProxyMode
-from emu.core.objects import ConfigMap, Deployment, ResourceName, Service
+from emu.core.objects import ConfigMap, Deployment, Node, ResourceName, Service
 from emu.planes.base import Plane
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ _DNS_LABELS = {"k8s-app": "kube-dns"}
 _METRICS_PORT = 9153
 _READY_PORT = 8181
 _RETRY_SECONDS = 0.1
+_NODES_SECONDS = 2.0
 _PROXY_CONFIG = "config.conf"
 
 
@@ -196,12 +199,31 @@ def _dns_deployment(port: int) -> dict[str, Any]:
     }
 
 
-async def bootstrap(client: Client, config: ClusterConfig, plane: Plane) -> None:
-    """Create what is missing, all at once; try again until the API server has taken it."""
+async def bootstrap(client: Client, config: ClusterConfig, plane: Plane, nodes: Reflector[Node]) -> None:
+    """Create what is missing, all at once; try again until the API server has taken it.
+
+    Workloads wait for the nodes, so that the scheduler spreads their pods over all of them.
+    """
     objects = system_objects(config, dns_port(config, plane))
     async with asyncio.TaskGroup() as group:
         for resource, document in objects:
-            group.create_task(_ensure(client, config, resource, document))
+            if resource != Deployment.resource:
+                group.create_task(_ensure(client, config, resource, document))
+        await _until_ready(nodes, {node.name for node in config.nodes})
+        for resource, document in objects:
+            if resource == Deployment.resource:
+                group.create_task(_ensure(client, config, resource, document))
+
+
+async def _until_ready(nodes: Reflector[Node], names: set[str]) -> None:
+    """Wait for nodes to be Ready, but not long for those that do not come."""
+    changed = asyncio.Event()
+    nodes.subscribe(lambda *_: changed.set())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_NODES_SECONDS):
+            while not names <= {node.name for node in nodes.items.values() if node.ready}:
+                changed.clear()
+                await changed.wait()
 
 
 async def _ensure(

@@ -24,6 +24,7 @@ from emu.controllers.node_lifecycle import NodeLifecycleController
 from emu.controllers.replicaset import ReplicaSetController
 from emu.controllers.scheduler import Scheduler
 from emu.controllers.service_pods import ServicePods
+from emu.core.objects import Node
 from emu.core.settings import Settings
 from emu.planes.loopback import LoopbackPlane
 
@@ -53,7 +54,7 @@ async def run(settings: Settings) -> None:
         await client.wait_until_ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(informers.run())
-            group.create_task(bootstrap(client, settings.config, LoopbackPlane()))
+            group.create_task(bootstrap(client, settings.config, LoopbackPlane(), informers.reflector(Node)))
             for controller in controllers:
                 group.create_task(controller.run())
             await informers.synced()

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from emu.client.resolver import ResolveError, Resolver
@@ -39,6 +40,13 @@ class Identity(NamedTuple):
 
     address: str = LOCALHOST
     namespace: str = "default"
+
+
+class Dialled(NamedTuple):
+    """A connection, and what to call once when it is over."""
+
+    sock: socket.socket
+    ended: Callable[[], None] = lambda: None
 
 
 class Pods:
@@ -89,7 +97,7 @@ class Dialer:
         self._resolver = resolver
         self._seconds = seconds
 
-    async def dial(self, identity: Identity, host: str, port: int) -> socket.socket:
+    async def dial(self, identity: Identity, host: str, port: int) -> Dialled:
         """A connection to a host by name or address. Raises DialError."""
         last: DialError | None = None
         for address in await self._addresses(identity, host):
@@ -109,13 +117,13 @@ class Dialer:
         except ResolveError as error:
             raise DialError(502, str(error)) from None
 
-    async def _dial_address(self, identity: Identity, ip: str, port: int) -> socket.socket:
+    async def _dial_address(self, identity: Identity, ip: str, port: int) -> Dialled:
         tables, planner = self._proxy.tables, self._proxy.planner
         client = (identity.address, 0)
         frontend = tables.frontends.get(Address(ip, port, "TCP"))
         if frontend is None:
             endpoint = PortEndpoint(f"{ip}:{port}", ip, port)
-            return await self._connect(identity, identity.address, endpoint, f"{ip}:{port}", "")
+            return Dialled(await self._connect(identity, identity.address, endpoint, f"{ip}:{port}", ""))
         name = frontend.port.name
         dialled = f"{ip}:{port}"
         plan = planner.plan(frontend, tables.client(identity.address), identity.address)
@@ -133,7 +141,9 @@ class Dialer:
         source = plan.masquerade or identity.address
         if endpoint_.address == source:
             source = plan.node.bridge or source
-        return await self._connect(identity, source, endpoint_, dialled, name)
+        sock = await self._connect(identity, source, endpoint_, dialled, name)
+        plan.balancer.begun(endpoint_, client, time.monotonic())
+        return Dialled(sock, lambda: plan.balancer.ended(endpoint_, client, time.monotonic()))
 
     async def _connect(
         self, identity: Identity, source: str, endpoint: PortEndpoint, dialled: str, service: str

@@ -106,7 +106,7 @@ class Gateway:
         except DialError as error:
             await _answer(writer, error.status, str(error))
             return False
-        up_reader, up_writer = await asyncio.open_connection(sock=upstream, limit=_LIMIT)
+        up_reader, up_writer = await asyncio.open_connection(sock=upstream.sock, limit=_LIMIT)
         try:
             if head.start[0] == "CONNECT":
                 writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -115,6 +115,7 @@ class Gateway:
             return await _exchange(head, target, reader, writer, up_reader, up_writer)
         finally:
             up_writer.close()
+            upstream.ended()
 
     async def _identity(self, head: _Head) -> Identity:
         values = head.values("proxy-authorization")

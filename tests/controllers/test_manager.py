@@ -8,6 +8,7 @@ from typing import Any
 
 from conftest import ControlPlane
 
+from emu.client.reflector import Reflector
 from emu.controllers.bootstrap import bootstrap
 from emu.core.objects import (
     ConfigMap,
@@ -341,5 +342,5 @@ async def test_the_proxy_mode_of_a_user_stays(control_plane: ControlPlane, event
     await eventually(present)
     change = {"data": {"config.conf": "mode: ipvs\n"}}
     await plane.client.patch(ConfigMap.resource, "kube-system", "kube-proxy", change)
-    await bootstrap(plane.client, plane.settings.config, LoopbackPlane())
+    await bootstrap(plane.client, plane.settings.config, LoopbackPlane(), Reflector(plane.client, Node))
     assert await present() == "mode: ipvs\n"

@@ -80,6 +80,7 @@ def test_sigterm_leaves_no_process_no_listener_no_socket_file(tmp_path):
     assert not any(Path(f"/proc/{pid}").exists() for pid in running)
     assert list((tmp_path / "s" / "run").iterdir()) == []
     with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 6443 + 100 * config["slot"]))
 
 
