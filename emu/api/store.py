@@ -280,9 +280,12 @@ class Store:
     def watch(self, scope: Scope, since: int | None, matches: Matcher | None = None) -> Watcher:
         """Subscribe to changes after version `since` (None: from now on).
 
-        Raises ExpiredError when that version is no longer retained.
+        Raises ExpiredError when that version is no longer retained, or not reached yet.
         """
         watcher = Watcher(scope, matches)
+        if since is not None and since > self.version:
+            # A version of another journal: its reader has to list again.
+            raise ExpiredError(f"too large resource version: {since} (current: {self.version})")
         if since is not None and since < self.version:
             if since < self._horizon:
                 raise ExpiredError(f"too old resource version: {since} ({self._horizon})")

@@ -113,6 +113,11 @@ async def test_a_watch_sees_its_scope(scope: Scope, seen: list[str]):
     assert [event.item.key.name for _, event in await watcher.take()] == seen
 
 
+async def test_a_version_of_another_journal_is_expired():
+    with pytest.raises(ExpiredError, match="too large"):
+        opened().watch(Scope(PODS), 7)
+
+
 async def test_an_object_that_leaves_a_selector_is_deleted_for_its_watchers():
     store = opened()
     watcher = store.watch(Scope(PODS), None, lambda item: item.labels.get("app") == "web")
