@@ -103,13 +103,14 @@ class _Children:
             os.kill(pid, signal.SIGKILL)
 
     def _start(self, message: dict[str, Any]) -> None:
+        zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become(message)
+            self._become(message, zygote)
         self._names[pid] = message["start"]
         self._tell({"started": message["start"], "pid": pid})
 
-    def _become(self, message: dict[str, Any]) -> NoReturn:
+    def _become(self, message: dict[str, Any], zygote: int) -> NoReturn:
         """In the child: leave the zygote behind and run the component."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
@@ -119,6 +120,9 @@ class _Children:
             os.close(descriptor)
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != zygote:
+            # It died before its death could be signalled.
+            os._exit(1)
         _set_process_name(f"emu-{message['start']}")
         log = os.open(message["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(log, 1)

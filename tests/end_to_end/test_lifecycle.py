@@ -9,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -238,25 +240,40 @@ def ordinary_python(tmp_path_factory) -> list[str]:
     pytest.skip(f"no {version} that user {NOBODY} may run")
 
 
-def test_an_ordinary_user_gets_a_cluster(ordinary_python, tmp_path):
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that every user may read and write; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="emu-test-") as directory:
+        Path(directory).chmod(0o777)
+        yield Path(directory)
+
+
+def test_an_ordinary_user_gets_a_cluster(ordinary_python, open_directory):
     """Ports below 1024 fall back as the design says: DNS at 1053, a Warning event, the gateway reaches it."""
     import emu as package
 
     site = [path for path in sys.path if path.endswith("site-packages")]
     environment = component_environment() | {
         "PYTHONPATH": os.pathsep.join([str(Path(package.__file__).parents[1]), *site]),
-        "HOME": str(tmp_path),
+        "HOME": str(open_directory),
     }
-    shutil.copytree(ROOT / "examples" / "tutorial", tmp_path / "tutorial")
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o777 if path == tmp_path else 0o755)
+    shutil.copytree(ROOT / "examples" / "tutorial", open_directory / "tutorial")
     done = subprocess.run(
-        [*ordinary_python, "-m", "emu", "demo", "--slot", "auto", "--manifests", str(tmp_path / "tutorial")],
+        [
+            *ordinary_python,
+            "-m",
+            "emu",
+            "demo",
+            "--slot",
+            "auto",
+            "--manifests",
+            str(open_directory / "tutorial"),
+        ],
         capture_output=True,
         text=True,
         timeout=180,
         check=False,
-        cwd=tmp_path,
+        cwd=open_directory,
         env=environment,
     )
     assert done.returncode == 0, done.stdout + done.stderr
