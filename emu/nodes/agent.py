@@ -66,13 +66,7 @@ class _Takeover:
         self._host = host
 
     def __call__(self, sock: socket.socket, handover: Handover, ended: Callable[[], None]) -> None:
-        try:
-            client = sock.getpeername()
-        except OSError:
-            # The client has gone on the way here.
-            sock.close()
-            ended()
-            return
+        client = (handover.client, handover.client_port)
         dialled = f"{handover.virtual_ip}:{handover.virtual_port}"
         server = self._host.tcp_server(handover.endpoint, handover.port)
         if server is None:

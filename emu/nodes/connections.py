@@ -26,6 +26,12 @@ _FIRST_REQUEST_SECONDS = 1.0
 class Connection(Protocol):
     """A connection that is being served."""
 
+    def begin(self, *, at_once: bool) -> None:
+        """Take up what the client sends; `at_once` when something is likely to be there already.
+
+        May call back that it has ended.
+        """
+
     def abort(self) -> None:
         """Reset it."""
 
@@ -34,7 +40,7 @@ class Connection(Protocol):
 
 
 Serve = Callable[[socket.socket, Address, Callable[[Connection], None]], Connection]
-"""Takes up an accepted socket whose peer is the given address; calls back when it has ended."""
+"""Prepares an accepted socket whose peer is the given address; calls back when it has ended."""
 
 
 def reset(sock: socket.socket) -> None:
@@ -48,7 +54,7 @@ def serve_http(app: HttpApp) -> Serve:
     """Serve HTTP on each connection."""
 
     def take(sock: socket.socket, client: Address, on_end: Callable[[Connection], None]) -> Connection:
-        return HttpConnection(sock, HttpSession(app, client, sock.getsockname()), on_end)
+        return HttpConnection(sock, HttpSession(app, client), on_end)
 
     return take
 
@@ -57,17 +63,24 @@ def serve_greeting(greeting: bytes) -> Serve:
     """Send the same bytes on each connection and close it."""
 
     def take(sock: socket.socket, client: Address, on_end: Callable[[Connection], None]) -> Connection:
-        connection = _Finished()
-        with contextlib.suppress(OSError):
-            sock.send(greeting)
-        sock.close()
-        asyncio.get_running_loop().call_soon(on_end, connection)
-        return connection
+        return _Greeting(sock, greeting, on_end)
 
     return take
 
 
-class _Finished:
+class _Greeting:
+    def __init__(self, sock: socket.socket, greeting: bytes, on_end: Callable[[Connection], None]) -> None:
+        self._sock = sock
+        self._greeting = greeting
+        self._on_end = on_end
+
+    def begin(self, *, at_once: bool) -> None:
+        """See Connection."""
+        with contextlib.suppress(OSError):
+            self._sock.send(self._greeting)
+        self._sock.close()
+        self._on_end(self)
+
     def abort(self) -> None:
         """There is nothing left to reset."""
 
@@ -78,7 +91,7 @@ class _Finished:
 class HttpConnection:
     """Moves bytes between a socket and its HttpSession. Reads nothing while an answer is under way."""
 
-    __slots__ = ("_fd", "_linger", "_loop", "_on_end", "_out", "_session", "_sock", "_task")
+    __slots__ = ("_fd", "_linger", "_loop", "_on_end", "_out", "_reading", "_session", "_sock", "_task")
 
     def __init__(
         self, sock: socket.socket, session: HttpSession, on_end: Callable[[Connection], None]
@@ -91,7 +104,24 @@ class HttpConnection:
         self._out: memoryview | None = None
         self._task: asyncio.Task[None] | None = None
         self._linger: asyncio.TimerHandle | None = None
-        self._loop.add_reader(self._fd, self._readable)
+        self._reading = False
+
+    def begin(self, *, at_once: bool) -> None:
+        """See Connection."""
+        if at_once:
+            self._readable()
+        if self._fd >= 0 and self._out is None and self._task is None:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._loop.add_reader(self._fd, self._readable)
+
+    def _read_off(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._fd)
 
     def abort(self) -> None:
         """See Connection."""
@@ -142,7 +172,7 @@ class HttpConnection:
                 return
             if sent < len(data):
                 self._out = memoryview(data)[sent:]
-                self._loop.remove_reader(self._fd)
+                self._read_off()
                 self._loop.add_writer(self._fd, self._writable)
                 return
         session = self._session
@@ -169,7 +199,7 @@ class HttpConnection:
                 self._out = memoryview(chunk)
                 return
         self._loop.remove_writer(self._fd)
-        self._loop.add_reader(self._fd, self._readable)
+        self._read_on()
         if session.stream is not None:
             self._send(session.resume())
         else:
@@ -179,10 +209,10 @@ class HttpConnection:
         session = self._session
         if session.stream is not None:
             self._out = memoryview(next(session.stream, b""))
-            self._loop.remove_reader(self._fd)
+            self._read_off()
             self._loop.add_writer(self._fd, self._writable)
         elif session.waiting is not None:
-            self._loop.remove_reader(self._fd)
+            self._read_off()
             self._task = self._loop.create_task(self._await(session.waiting))
         elif session.failed:
             self._linger_until_eof()
@@ -198,7 +228,7 @@ class HttpConnection:
             raise
         self._task = None
         if self._fd >= 0:
-            self._loop.add_reader(self._fd, self._readable)
+            self._read_on()
             self._send(self._session.resume(response))
 
     def _linger_until_eof(self) -> None:
@@ -213,7 +243,7 @@ class HttpConnection:
     def _end(self) -> None:
         if self._fd < 0:
             return
-        self._loop.remove_reader(self._fd)
+        self._read_off()
         if self._out is not None:
             self._loop.remove_writer(self._fd)
             self._out = None

@@ -25,9 +25,9 @@ Address = tuple[str, int]
 
 
 class Request:
-    """A complete request. `target` is as received; `client` and `server` are the ends of the connection."""
+    """A complete request. `target` is as received; `client` is the other end of the connection."""
 
-    __slots__ = ("body", "client", "headers", "keep_alive", "method", "server", "target", "version")
+    __slots__ = ("body", "client", "headers", "keep_alive", "method", "target", "version")
 
     def __init__(
         self,
@@ -37,7 +37,6 @@ class Request:
         headers: list[tuple[bytes, bytes]],
         body: bytes,
         client: Address,
-        server: Address,
         keep_alive: bool = False,
     ) -> None:
         self.method = method
@@ -46,7 +45,6 @@ class Request:
         self.headers = headers
         self.body = body
         self.client = client
-        self.server = server
         self.keep_alive = keep_alive
 
     @property
@@ -100,10 +98,9 @@ def text(body: str, status: int = 200) -> Response:
 class HttpSession:
     """One connection's requests and answers."""
 
-    def __init__(self, app: HttpApp, client: Address, server: Address) -> None:
+    def __init__(self, app: HttpApp, client: Address) -> None:
         self._app = app
         self._client = client
-        self._server = server
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._requests: deque[Request] = deque()
         self._head_size = 0
@@ -211,7 +208,6 @@ class HttpSession:
                 self._headers,
                 b"".join(self._body) if self._body else b"",
                 self._client,
-                self._server,
                 parser.should_keep_alive(),
             )
         )
@@ -238,7 +234,7 @@ class HttpSession:
         if self.finished or self.waiting is not None or self.stream is not None:
             return out
         if self._failed is not None:
-            request = Request("GET", "", "1.1", [], b"", self._client, self._server)
+            request = Request("GET", "", "1.1", [], b"", self._client)
             out += self._encode(request, self._failed)
             self.failed = True
         elif self._continue:

@@ -195,15 +195,10 @@ class TcpServer(Server):
             asyncio.get_running_loop().add_reader(listener, self._accept)
 
     def _take_up(self, sock: socket.socket, client: Address, on_end: Callable[[], None] | None) -> None:
-        try:
-            connection = self._serve(sock, client, self._ended)
-        except OSError:
-            # Gone before it was taken up.
-            sock.close()
-            if on_end is not None:
-                on_end()
-            return
+        connection = self._serve(sock, client, self._ended)
         self._connections[connection] = on_end
+        # What was handed over is older, and its client's request has mostly arrived.
+        connection.begin(at_once=on_end is not None)
 
     def _ended(self, connection: Connection) -> None:
         on_end = self._connections.pop(connection, None)

@@ -1,8 +1,9 @@
 """Passing accepted sockets from kube-proxy to the node that hosts the chosen pod.
 
-A Unix SOCK_SEQPACKET connection carries one message for each socket (SCM_RIGHTS); the node answers with the
-numbers of connections that have ended, so that ipvs schedulers know true connection counts. After the
-handover the proxy is not on the path: no copy, no extra hop, and the connection outlives the proxy.
+A Unix SOCK_SEQPACKET connection carries the sockets (SCM_RIGHTS), as many in a message as were accepted in
+one turn of the proxy's loop. Where the proxy asked for it, since ipvs schedulers need true counts, the node
+answers with the numbers of connections that have ended. After the handover the proxy is not on the path: no
+copy, no extra hop, and the connection outlives the proxy.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -24,12 +26,16 @@ import msgspec
 log = logging.getLogger(__name__)
 
 _MAX_MESSAGE = 64 * 1024
-_BATCH = 64
+# The kernel takes 253 descriptors in a message (SCM_MAX_FD).
+_MAX_SOCKETS_IN_MESSAGE = 64
+_MESSAGES_PER_TURN = 64
 _BACKLOG = 128
 _MAX_QUEUED = 1024
 _RETRY_SECONDS = 0.01
 _ACCEPT_AGAIN_SECONDS = 0.2
 _DESCRIPTOR = struct.Struct("i")
+_ANCILLARY_SPACE = socket.CMSG_SPACE(_DESCRIPTOR.size * _MAX_SOCKETS_IN_MESSAGE)
+_RESET = struct.pack("ii", 1, 0)
 _MAX_ENDED_IN_MESSAGE = 5000
 # Received descriptors must not leak into programs that the node starts.
 _RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -38,10 +44,13 @@ _LONGEST_PATH = 103
 
 
 class Handover(msgspec.Struct, frozen=True, array_like=True):
-    """What the proxy tells about an accepted TCP connection. The client is the socket's peer."""
+    """What the proxy tells about an accepted TCP connection."""
 
     number: int
-    """Chosen by the proxy, unique for the life of its connection to the node."""
+    """Chosen by the proxy, unique for the life of its channel to the node; 0 when its end does not matter."""
+    client: str
+    """The socket's peer, told along to spare the node a system call."""
+    client_port: int
     endpoint: str
     """The pod's address."""
     port: int
@@ -53,7 +62,7 @@ class Handover(msgspec.Struct, frozen=True, array_like=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_handover = msgspec.msgpack.Decoder(Handover).decode
+_decode_handovers = msgspec.msgpack.Decoder(list[Handover]).decode
 _decode_ended = msgspec.msgpack.Decoder(list[int]).decode
 
 
@@ -63,132 +72,141 @@ class HandoverSender:
     def __init__(self, path: Path, on_ended: Callable[[int], None]) -> None:
         self._path = path
         self._on_ended = on_ended
-        self._sock: socket.socket | None = None
+        self._channel: socket.socket | None = None
         self._in_flight: set[int] = set()
         self._queue: deque[tuple[Handover, socket.socket]] = deque()
-        self._retry: asyncio.TimerHandle | None = None
+        self._scheduled: asyncio.Handle | None = None
+        self._awaits_room = False
         self._next = 0
 
     def send(
-        self, sock: socket.socket, endpoint: str, port: int, vip: tuple[str, int], service: str
+        self,
+        sock: socket.socket,
+        client: tuple[str, int],
+        endpoint: str,
+        port: int,
+        vip: tuple[str, int],
+        service: str,
+        *,
+        counted: bool = True,
     ) -> int | None:
         """Hand a socket over; this process's copy is closed. The number that `on_ended` will be called with.
 
-        None when the node's process is not there, or has not taken what waits for it already: the socket is
-        still open, and the caller's.
+        0 when it is not `counted`: its end is not reported. None when the node's process is not there, or
+        has not taken what waits for it already: the socket is still open, and the caller's. A node that dies
+        before it has taken the socket resets the connection.
         """
-        if len(self._queue) >= _MAX_QUEUED:
+        if len(self._queue) >= _MAX_QUEUED or (self._channel is None and not self._connect()):
             return None
-        self._next += 1
-        message = Handover(self._next, endpoint, port, vip[0], vip[1], service)
-        if self._queue:
-            self._queue.append((message, sock))
-        elif not self._transmit(message, sock):
-            return None
-        self._in_flight.add(message.number)
-        return message.number
+        number = 0
+        if counted:
+            self._next += 1
+            number = self._next
+            self._in_flight.add(number)
+        self._queue.append(
+            (Handover(number, client[0], client[1], endpoint, port, vip[0], vip[1], service), sock)
+        )
+        if self._scheduled is None and not self._awaits_room:
+            self._scheduled = asyncio.get_running_loop().call_soon(self._flush)
+        return number
 
     def close(self) -> None:
-        """Close the channel. Connections that were handed over go on; those that still wait are closed.
+        """Close the channel. Connections that were handed over go on; those that still wait are reset.
 
         `on_ended` is called for all of them, for nothing more will be heard of them.
         """
-        if self._sock is None:
-            return
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(self._sock)
-        loop.remove_writer(self._sock)
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        self._sock.close()
-        self._sock = None
         while self._queue:
-            self._queue.popleft()[1].close()
-        ended, self._in_flight = self._in_flight, set()
-        for number in ended:
-            self._on_ended(number)
+            _reset(self._queue.popleft()[1])
+        self._disconnect()
+        self._ended(self._in_flight)
 
     def _connect(self) -> bool:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sock.setblocking(False)
+        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel.setblocking(False)
         try:
             with _short_path(self._path) as address:
-                sock.connect(address)
+                channel.connect(address)
         except OSError:
-            sock.close()
+            channel.close()
             return False
-        self._sock = sock
-        asyncio.get_running_loop().add_reader(sock, self._receive)
+        self._channel = channel
+        asyncio.get_running_loop().add_reader(channel, self._receive)
         return True
 
-    def _transmit(self, message: Handover, sock: socket.socket) -> bool:
-        """Send, or queue while the channel is full. False when the node is gone."""
-        # A node that was restarted is found out by the first message that it cannot take.
-        for _ in range(2):
-            if self._sock is None and not self._connect():
-                return False
-            try:
-                self._pass_on(message, sock)
-            except OSError as error:
-                if _is_full(error):
-                    self._queue.append((message, sock))
-                    self._wait(error)
-                    return True
-                self.close()
-            else:
-                return True
-        return False
+    def _disconnect(self) -> None:
+        """Close the channel; what it has carried has ended as far as this process will know."""
+        if self._channel is None:
+            return
+        self._await_room(self._channel, False)
+        asyncio.get_running_loop().remove_reader(self._channel)
+        self._channel.close()
+        self._channel = None
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        self._ended(self._in_flight - {message.number for message, _ in self._queue})
+
+    def _ended(self, numbers: set[int]) -> None:
+        self._in_flight = self._in_flight - numbers
+        for number in numbers:
+            self._on_ended(number)
 
     def _flush(self) -> None:
-        self._retry = None
-        while self._queue and self._sock is not None:
+        self._scheduled = None
+        while self._queue and self._channel is not None:
+            batch = list(islice(self._queue, _MAX_SOCKETS_IN_MESSAGE))
             try:
-                self._pass_on(*self._queue[0])
+                self._pass_on(self._channel, batch)
             except OSError as error:
                 if _is_full(error):
-                    self._wait(error)
-                else:
+                    self._wait(self._channel, error)
+                    return
+                # A node that was restarted is found out by the first message that it cannot take.
+                self._disconnect()
+                if not self._connect():
                     self.close()
-                return
-            self._queue.popleft()
-        if self._sock is not None:
-            asyncio.get_running_loop().remove_writer(self._sock)
+                continue
+            for _, sock in batch:
+                self._queue.popleft()
+                sock.close()
+        if self._channel is not None:
+            self._await_room(self._channel, False)
 
-    def _pass_on(self, message: Handover, sock: socket.socket) -> None:
-        assert self._sock is not None
-        socket.send_fds(self._sock, [_encode(message)], [sock.fileno()])
-        sock.close()
+    def _pass_on(self, channel: socket.socket, batch: list[tuple[Handover, socket.socket]]) -> None:
+        messages = [message for message, _ in batch]
+        socket.send_fds(channel, [_encode(messages)], [sock.fileno() for _, sock in batch])
 
-    def _wait(self, error: OSError) -> None:
+    def _wait(self, channel: socket.socket, error: OSError) -> None:
         """Flush when the channel has room, or soon where the kernel cannot tell when it will have."""
-        assert self._sock is not None
-        loop = asyncio.get_running_loop()
-        if isinstance(error, BlockingIOError):
-            loop.add_writer(self._sock, self._flush)
-            return
-        loop.remove_writer(self._sock)
-        self._retry = loop.call_later(_RETRY_SECONDS, self._flush)
+        kernel_tells = isinstance(error, BlockingIOError)
+        self._await_room(channel, kernel_tells)
+        if not kernel_tells:
+            self._scheduled = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._flush)
+
+    def _await_room(self, channel: socket.socket, wanted: bool) -> None:
+        if wanted is not self._awaits_room:
+            self._awaits_room = wanted
+            loop = asyncio.get_running_loop()
+            if wanted:
+                loop.add_writer(channel, self._flush)
+            else:
+                loop.remove_writer(channel)
 
     def _receive(self) -> None:
-        channel = self._sock
-        for _ in range(_BATCH):
-            if channel is None or channel is not self._sock:
-                # `on_ended` closed it.
-                return
-            try:
-                data = channel.recv(_MAX_MESSAGE)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:
-                self.close()
-                return
-            for number in _decode_ended(data):
-                if number in self._in_flight:
-                    self._in_flight.discard(number)
-                    self._on_ended(number)
+        assert self._channel is not None
+        try:
+            data = self._channel.recv(_MAX_MESSAGE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        for number in _decode_ended(data):
+            if number in self._in_flight:
+                self._in_flight.discard(number)
+                self._on_ended(number)
 
 
 class HandoverReceiver:
@@ -257,7 +275,7 @@ class HandoverReceiver:
             asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def _receive(self, peer: socket.socket) -> None:
-        for _ in range(_BATCH):
+        for _ in range(_MESSAGES_PER_TURN):
             if peer not in self._peers:
                 # `on_socket` stopped this receiver.
                 return
@@ -270,17 +288,22 @@ class HandoverReceiver:
             if not data:
                 self._drop(peer)
                 return
-            message = _decode_handover(data)
-            ended = functools.partial(self._end, peer, message.number)
-            if not fds:
-                log.warning(
-                    "lost a connection to %s: this process is out of file descriptors", message.service
-                )
+            self._take(peer, _decode_handovers(data), fds)
+
+    def _take(self, peer: socket.socket, handovers: list[Handover], fds: list[int]) -> None:
+        if len(fds) < len(handovers):
+            log.warning(
+                "lost %d connections: this process is out of file descriptors", len(handovers) - len(fds)
+            )
+        for at, handover in enumerate(handovers):
+            ended = functools.partial(self._end, peer, handover.number) if handover.number else _nobody_waits
+            if at >= len(fds):
                 ended()
-            for fd in fds:
-                sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=fd)
-                sock.setblocking(False)
-                self._on_socket(sock, message, ended)
+                continue
+            # Family, type and protocol are given, or the constructor would ask the kernel for each.
+            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fds[at])
+            sock.setblocking(False)
+            self._on_socket(sock, handover, ended)
 
     def _end(self, peer: socket.socket, number: int) -> None:
         """Tell the proxy, several at a time: the message goes out at the end of this turn of the loop."""
@@ -315,9 +338,20 @@ class HandoverReceiver:
         peer.close()
 
 
+def _reset(sock: socket.socket) -> None:
+    """Close with a reset."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    sock.close()
+
+
+def _nobody_waits() -> None:
+    """The end of a connection that the proxy does not count."""
+
+
 def _receive_message(peer: socket.socket) -> tuple[bytes, list[int]]:
     # Python 3.11's `recv_fds` passes no flags on to the kernel.
-    data, ancillary, _, _ = peer.recvmsg(_MAX_MESSAGE, socket.CMSG_SPACE(_DESCRIPTOR.size), _RECEIVE_FLAGS)
+    data, ancillary, _, _ = peer.recvmsg(_MAX_MESSAGE, _ANCILLARY_SPACE, _RECEIVE_FLAGS)
     fds = [
         fd
         for level, kind, content in ancillary

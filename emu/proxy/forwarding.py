@@ -162,12 +162,18 @@ class Forwarder:
         sender = self._senders.get(node) or self._new_sender(node)
         address = frontend.address
         number = sender.send(
-            sock, endpoint.address, endpoint.port, (address.ip, address.port), frontend.port.name
+            sock,
+            client,
+            endpoint.address,
+            endpoint.port,
+            (address.ip, address.port),
+            frontend.port.name,
+            counted=plan.balancer.counts,
         )
         if number is None:
             self._drop(sock, client, frontend, endpoint, f"the process of node {node} is not there")
             return
-        if plan.balancer.counts:
+        if number:
             plan.balancer.begun(endpoint, client, now)
             self._handed[node][number] = (plan.balancer, endpoint, client)
         self.record(Verdict.FORWARDED, client, frontend, endpoint, Path.HANDOVER)

@@ -142,7 +142,8 @@ async def test_sockets_that_the_proxy_hands_over(cluster: Cluster) -> None:
     with plane.listen_tcp("127.200.32.2", 18504) as vip:
         for port, expected in ((18503, b"127.200.32.3:"), (18599, None)):
             with await plane.connect_tcp("127.200.32.3", "127.200.32.2", 18504, 2) as client:
-                number = sender.send(vip.accept()[0], pod.ip, port, ("127.200.32.2", 18504), "default/web:")
+                accepted, address = vip.accept()
+                number = sender.send(accepted, address, pod.ip, port, ("127.200.32.2", 18504), "default/web:")
                 assert number is not None
                 loop = asyncio.get_running_loop()
                 async with asyncio.timeout(5):

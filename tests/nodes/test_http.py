@@ -13,7 +13,7 @@ def app(request: Request) -> Response:
 
 
 def session() -> HttpSession:
-    return HttpSession(app, CLIENT, SERVER)
+    return HttpSession(app, CLIENT)
 
 
 def test_keep_alive_is_the_default_of_http_1_1() -> None:
@@ -112,7 +112,7 @@ async def test_answers_after_an_awaited_one_wait_for_it() -> None:
     def slow_first(request: Request) -> Response | Awaitable[Response]:
         return later if request.path == "/slow" else app(request)
 
-    conversation = HttpSession(slow_first, CLIENT, SERVER)
+    conversation = HttpSession(slow_first, CLIENT)
     assert conversation.receive(b"GET /slow HTTP/1.1\r\n\r\nGET /quick HTTP/1.1\r\n\r\n") == b""
     assert conversation.waiting is later
     answer = conversation.resume(text("slow"))

@@ -247,7 +247,7 @@ def _overridden(app: HttpApp, override: str) -> HttpApp:
     target = override if override.startswith("/") else f"/{override}"
 
     def answer(request: Request) -> Response | Awaitable[Response]:
-        return app(Request("GET", target, request.version, [], b"", request.client, request.server))
+        return app(Request("GET", target, request.version, [], b"", request.client))
 
     return answer
 
