@@ -57,13 +57,12 @@ def _authorization(pod: str) -> str:
 async def _exchange(
     plane: Plane, source: str, to: tuple[str, int], target: str, host: str, headers: str, seconds: float
 ) -> Reply:
+    # HTTP/1.0: the answer ends with the connection and is never chunked.
     async with asyncio.timeout(seconds):
         sock = await plane.connect_tcp(source, *to, None)
         reader, writer = await asyncio.open_connection(sock=sock, limit=_LIMIT)
         try:
-            writer.write(
-                f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n".encode()
-            )
+            writer.write(f"GET {target} HTTP/1.0\r\nHost: {host}\r\n{headers}\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             status = int(head.split(None, 2)[1])
             body = await reader.read()

@@ -44,6 +44,7 @@ class Status:
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/proxyMode", self._proxy_mode)
+        app.router.add_get("/configz", self._configz)
         app.router.add_get("/healthz", _ok)
         app.router.add_get("/flows", self._flows)
         await self._serve(LOCALHOST, self._ports.proxy_metrics, app)
@@ -124,6 +125,17 @@ class Status:
 
     async def _proxy_mode(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text=self._proxy.configuration.mode)
+
+    async def _configz(self, request: web.Request) -> web.Response:
+        configuration = self._proxy.configuration
+        masquerade = {"masqueradeAll": configuration.masquerade_all}
+        in_force = {
+            "mode": configuration.mode.value,
+            "iptables": {**masquerade, "localhostNodePorts": configuration.localhost_node_ports},
+            "ipvs": {**masquerade, "scheduler": configuration.scheduler},
+            "nftables": masquerade,
+        }
+        return web.json_response({"kubeproxy.config.k8s.io": in_force})
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
 
 from emu.core.addresses import contains
@@ -180,11 +181,14 @@ async def _set_mode(visit: Visit, mode: str, scheduler: str) -> None:
 
 
 async def _until_mode(visit: Visit, mode: str, scheduler: str = "") -> None:
+    """Wait until kube-proxy says that a mode, and the scheduler where one is named, is in force."""
+
     async def in_force() -> bool:
-        reply = await visit.get(
-            "127.0.0.1", "127.0.0.1", visit.config.fixed_ports.proxy_metrics, "/proxyMode"
-        )
-        return reply.body.strip() == mode
+        port = visit.config.fixed_ports.proxy_metrics
+        reply = await visit.get("127.0.0.1", "127.0.0.1", port, "/configz")
+        configuration = json.loads(reply.body)["kubeproxy.config.k8s.io"]
+        found: tuple[str, str] = configuration["mode"], configuration["ipvs"]["scheduler"]
+        return found == (mode, scheduler or "rr")
 
     await visit.until(in_force, f"kube-proxy in mode {mode} {scheduler}".rstrip())
 
