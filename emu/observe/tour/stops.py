@@ -238,7 +238,7 @@ async def network_policy(visit: Visit) -> None:
             expected = backend.name if admitted else "timed out"
             visit.expect(outcome == expected, f"{client.name} {title}: {outcome}, not {expected}")
         decision = engine.decide(client.ip, backend.ip, 8080)
-        visit.say(f"  {decision.reason}")
+        visit.say(decision.reason)
         visit.expect(decision.allowed is admitted, f"the engine judges {client.name} otherwise")
         visit.expect("allow-frontend" in decision.reason, "the reason does not name the policy")
 

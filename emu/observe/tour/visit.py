@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -58,9 +59,9 @@ class Visit:
         # Port 80 itself is taken nowhere on the pod network's own address: only the privilege is asked for.
         self.low_ports = plane.can_bind(self.config.ranges.pods.partition("/")[0], 80)
 
-    def say(self, text: str = "") -> None:
-        """Print a line of explanation."""
-        self._write(f"  {text}" if text else "")
+    def say(self, text: str) -> None:
+        """Print a sentence of explanation, on as many lines as it needs."""
+        self._write(textwrap.fill(text, 100, initial_indent="  ", subsequent_indent="      "))
 
     def show(self, what: str, outcome: str) -> None:
         """Print an outcome that was just seen."""
