@@ -15,6 +15,7 @@ from typing import Any, cast
 from emu.core.addresses import to_int
 from emu.core.ranges import Ranges, contains
 from emu.coredns.responder import Responder
+from emu.planes.held import HeldConnections
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class TcpListener:
         self.allowed: Ranges | None = None
         self._responder = responder
         self._connections: set[_Connection] = set()
-        self._held: set[socket.socket] = set()
+        self._held = HeldConnections(MAX_CONNECTIONS)
         asyncio.get_running_loop().add_reader(sock, self._accept)
 
     def close(self) -> None:
@@ -112,8 +113,7 @@ class TcpListener:
         self.sock.close()
         for connection in list(self._connections):
             connection.abort()
-        for sock in list(self._held):
-            self._release(sock)
+        self._held.close()
 
     def _accept(self) -> None:
         for _ in range(BATCH):
@@ -125,31 +125,14 @@ class TcpListener:
                 log.warning("cannot accept at %s: %s", self.sock.getsockname(), error)
                 return
             sock.setblocking(False)
-            if len(self._connections) + len(self._held) >= MAX_CONNECTIONS:
+            if self.allowed is not None and not contains(self.allowed, to_int(client[0])):
+                self._held.hold(sock)
+            elif len(self._connections) >= MAX_CONNECTIONS:
                 sock.close()
-            elif self.allowed is not None and not contains(self.allowed, to_int(client[0])):
-                self._held.add(sock)
-                asyncio.get_running_loop().add_reader(sock, self._drop_ended, sock)
             else:
                 connection = _Connection(self._responder, client, self._connections)
                 task = asyncio.get_running_loop().create_task(connection.serve(sock))
                 connection.task = task
-
-    def _drop_ended(self, sock: socket.socket) -> None:
-        """Read and forget what a held client sends, until it gives up."""
-        try:
-            if sock.recv(MAX_REQUEST):
-                return
-        except BlockingIOError:
-            return
-        except OSError as error:
-            log.debug("a held connection ended: %s", error)
-        self._release(sock)
-
-    def _release(self, sock: socket.socket) -> None:
-        self._held.discard(sock)
-        asyncio.get_running_loop().remove_reader(sock)
-        sock.close()
 
 
 class _Connection(asyncio.Protocol):

@@ -13,12 +13,12 @@ from emu.client.reflector import Reflector
 from emu.client.rest import Client
 from emu.core.objects import Pod
 from emu.core.settings import Settings
-from emu.nodes.connections import reset
 from emu.nodes.host import Host
 from emu.nodes.kubelet_api import serve_kubelet_api
 from emu.nodes.pods import Pods
 from emu.nodes.registration import Registration
 from emu.planes.handover import Handover, HandoverReceiver
+from emu.planes.held import reset
 from emu.planes.loopback import LoopbackPlane
 
 log = logging.getLogger(__name__)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from emu.nodes.http import Address, HttpApp, HttpSession, Response
+from emu.planes.held import reset_on_close
 
 _CHUNK = 64 * 1024
-_RESET = struct.pack("ii", 1, 0)
 _LINGER_SECONDS = 2.0
 # A new client of a pod that ends may have its request on the way.
 _FIRST_REQUEST_SECONDS = 1.0
@@ -41,13 +39,6 @@ class Connection(Protocol):
 
 Serve = Callable[[socket.socket, Address, Callable[[Connection], None]], Connection]
 """Prepares an accepted socket whose peer is the given address; calls back when it has ended."""
-
-
-def reset(sock: socket.socket) -> None:
-    """Close with a reset, as the kernel does where nothing listens."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    sock.close()
 
 
 def serve_http(app: HttpApp) -> Serve:
@@ -126,8 +117,7 @@ class HttpConnection:
     def abort(self) -> None:
         """See Connection."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(self._sock)
             self._end()
 
     def drain(self) -> None:
@@ -256,70 +246,3 @@ class HttpConnection:
         self._sock.close()
         self._session.close()
         self._on_end(self)
-
-
-class HeldConnections:
-    """Denied connections: kept open without a byte, as a dropped SYN leaves its sender waiting.
-
-    Used where the kernel does not filter. A connection ends when its client resets it, or `seconds` after
-    its last data or end of stream; beyond `limit` the oldest is reset.
-    """
-
-    def __init__(self, limit: int = 2048, seconds: float = 130.0) -> None:
-        self._limit = limit
-        self._seconds = seconds
-        self._held: OrderedDict[socket.socket, tuple[float, Callable[[], None]]] = OrderedDict()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def hold(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
-        """Keep a connection. `on_end` is called when it is gone."""
-        loop = asyncio.get_running_loop()
-        self._held[sock] = (loop.time() + self._seconds, on_end)
-        loop.add_reader(sock, self._readable, sock)
-        if len(self._held) > self._limit:
-            self._drop(next(iter(self._held)))
-        if self._timer is None:
-            self._timer = loop.call_later(self._seconds, self._expire)
-
-    def close(self) -> None:
-        """Reset all of them."""
-        for sock in list(self._held):
-            self._drop(sock)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _readable(self, sock: socket.socket) -> None:
-        try:
-            data = sock.recv(_CHUNK)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self._drop(sock)
-            return
-        loop = asyncio.get_running_loop()
-        if not data:
-            # A client that has said all may still be waiting for its answer.
-            loop.remove_reader(sock)
-        _, on_end = self._held.pop(sock)
-        self._held[sock] = (loop.time() + self._seconds, on_end)
-
-    def _expire(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        self._timer = None
-        while self._held:
-            sock, (deadline, _) = next(iter(self._held.items()))
-            if deadline > now:
-                self._timer = loop.call_at(deadline, self._expire)
-                return
-            self._drop(sock)
-
-    def _drop(self, sock: socket.socket) -> None:
-        _, on_end = self._held.pop(sock)
-        asyncio.get_running_loop().remove_reader(sock)
-        reset(sock)
-        on_end()

@@ -11,12 +11,12 @@ from emu.client.resolver import Resolver
 from emu.client.rest import Client
 from emu.core.addresses import contains
 from emu.core.config import ClusterConfig
-from emu.nodes.connections import HeldConnections
 from emu.nodes.dialler import Dialler
 from emu.nodes.flows import FlowLog
 from emu.nodes.ipam import AddressPool
 from emu.nodes.servers import Server, Shared, TcpServer
 from emu.planes.base import Plane
+from emu.planes.held import HeldConnections
 from emu.telemetry.flows import FlowRing
 
 # TLS handshakes cost more than requests: a burst of status writes shares a few connections.

@@ -16,9 +16,10 @@ from typing import Protocol
 
 from emu.core.addresses import to_int
 from emu.core.ranges import EVERYONE, Ranges, contains
-from emu.nodes.connections import Connection, HeldConnections, Serve
+from emu.nodes.connections import Connection, Serve
 from emu.nodes.http import Address
 from emu.planes.base import Plane
+from emu.planes.held import HeldConnections
 from emu.telemetry.flows import Path, Verdict
 
 log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ class TcpServer(Server):
             sock.setblocking(False)
             if judge_here and not self.admits(client[0]):
                 record(self, client, Verdict.DROPPED, None, "", "")
-                self._shared.held.hold(sock, _nothing)
+                self._shared.held.hold(sock)
             else:
                 record(self, client, Verdict.FORWARDED, None, "", "")
                 self._take_up(sock, client, None)
@@ -243,7 +244,3 @@ class UdpServer(Server):
                 # A full buffer loses the reply, as UDP may.
                 with contextlib.suppress(OSError):
                     sock.sendto(reply, client)
-
-
-def _nothing() -> None:
-    """A held connection of the server's own has nobody to tell."""

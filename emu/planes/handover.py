@@ -23,6 +23,8 @@ from pathlib import Path
 
 import msgspec
 
+from emu.planes.held import reset
+
 log = logging.getLogger(__name__)
 
 _MAX_MESSAGE = 64 * 1024
@@ -35,7 +37,6 @@ _RETRY_SECONDS = 0.01
 _ACCEPT_AGAIN_SECONDS = 0.2
 _DESCRIPTOR = struct.Struct("i")
 _ANCILLARY_SPACE = socket.CMSG_SPACE(_DESCRIPTOR.size * _MAX_SOCKETS_IN_MESSAGE)
-_RESET = struct.pack("ii", 1, 0)
 _MAX_ENDED_IN_MESSAGE = 5000
 # Received descriptors must not leak into programs that the node starts.
 _RECEIVE_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -116,7 +117,7 @@ class HandoverSender:
         `on_ended` is called for all of them, for nothing more will be heard of them.
         """
         while self._queue:
-            _reset(self._queue.popleft()[1])
+            reset(self._queue.popleft()[1])
         self._disconnect()
         self._ended(self._in_flight)
 
@@ -336,13 +337,6 @@ class HandoverReceiver:
         self._ended.pop(peer, None)
         asyncio.get_running_loop().remove_reader(peer)
         peer.close()
-
-
-def _reset(sock: socket.socket) -> None:
-    """Close with a reset."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    sock.close()
 
 
 def _nobody_waits() -> None:

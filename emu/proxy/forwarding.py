@@ -21,8 +21,8 @@ from emu.core.endpoints import PortEndpoint
 from emu.core.policy import Decision, PolicyEngine
 from emu.planes.base import Plane
 from emu.planes.handover import HandoverSender
+from emu.planes.held import HeldConnections, reset
 from emu.proxy.counters import Counters
-from emu.proxy.held import HeldConnections, reset
 from emu.proxy.modes.base import Balancer
 from emu.proxy.modes.userspace import DIAL_TIMEOUTS
 from emu.proxy.planning import Plan, Planner, source_permitted

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import struct
 from collections.abc import Callable
 
-_RESET = struct.pack("ii", 1, 0)
+from emu.planes.held import reset_on_close
+
 _HIGH_WATER = 256 * 1024
 
 
@@ -73,9 +72,7 @@ class _Side(asyncio.Protocol):
     def abort(self) -> None:
         """Close with a RST."""
         if self.transport is not None and not self.transport.is_closing():
-            sock = self.transport.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(self.transport.get_extra_info("socket"))
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from emu.core.objects import Container
 from emu.core.ranges import EVERYONE, Ranges
-from emu.nodes.connections import HeldConnections
 from emu.nodes.dialler import Dialler
 from emu.nodes.http import Address
 from emu.nodes.runtimes.base import Exit, Plan, PodIdentity, Surroundings, TcpPort
 from emu.nodes.runtimes.table import runtime_of
 from emu.nodes.servers import Server, Shared, TcpServer, UdpServer
+from emu.planes.held import HeldConnections
 from emu.planes.loopback import LoopbackPlane
 from emu.telemetry.flows import Path, Verdict
 

@@ -5,9 +5,10 @@ import pytest
 
 from emu.core.addresses import to_int
 from emu.core.ranges import EVERYONE, NOBODY, union
-from emu.nodes.connections import HeldConnections, reset, serve_http
+from emu.nodes.connections import serve_http
 from emu.nodes.http import Request, Response
 from emu.nodes.servers import TcpServer
+from emu.planes.held import HeldConnections, reset
 from emu.planes.loopback import LoopbackPlane
 from emu.telemetry.flows import Path, Verdict
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from emu.proxy.held import HeldConnections
+from emu.planes.held import HeldConnections
 from emu.proxy.relay import Relay
 
 ADDRESS = "127.202.255.1"
@@ -99,8 +99,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_held_connection_hears_nothing_and_is_let_go_with_its_client() -> None:
-    held = HeldConnections()
+async def test_a_held_connection_hears_nothing_and_is_let_go_after_its_client() -> None:
+    held = HeldConnections(seconds=0.2)
     client, server = tcp_pair()
     held.hold(server)
     client.send(b"anybody there?")
@@ -113,7 +113,7 @@ async def test_a_held_connection_hears_nothing_and_is_let_go_with_its_client() -
 
 
 async def test_the_oldest_held_connection_is_reset_when_there_are_too_many() -> None:
-    held = HeldConnections(at_most=2)
+    held = HeldConnections(limit=2)
     pairs = [tcp_pair() for _ in range(3)]
     for _, server in pairs:
         held.hold(server)
