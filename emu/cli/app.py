@@ -21,8 +21,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-components.register(app)
-
 StateDirOption = Annotated[
     Path | None,
     typer.Option("--state-dir", help="Where the cluster's files are (default: .emu, or EMU_STATE_DIR)."),
@@ -152,3 +150,6 @@ def demo(
     from emu.cli.demo import take_tour
 
     return take_tour(manifests, slot)
+
+
+components.register(app)

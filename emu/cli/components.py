@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,15 @@ from emu.core.settings import Settings
 
 _PANEL = "Components (started by `emu up`)"
 
+# Imported when they run, so that a process holds what it needs and no more.
+_COMPONENTS = (
+    ("apiserver", "emu.api.server", "Run the API server."),
+    ("controllers", "emu.controllers.manager", "Run the controllers and the scheduler."),
+    ("coredns", "emu.coredns.main", "Run cluster DNS."),
+    ("proxy", "emu.proxy.main", "Run kube-proxy for all nodes, and the gateway."),
+    ("nodes", "emu.cluster.nodes", "Run every node of the configuration, one process each."),
+)
+
 StateDirOption = Annotated[Path | None, typer.Option("--state-dir", help="The cluster's state directory.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration file.")]
 LogLevelOption = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
@@ -19,36 +30,24 @@ LogFormatOption = Annotated[str | None, typer.Option("--log-format", help="text 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of the components."""
-    for command in (apiserver, controllers, node, nodes, coredns, proxy):
-        app.command(rich_help_panel=_PANEL)(command)
+    for name, module, description in _COMPONENTS:
+        app.command(name, help=description, rich_help_panel=_PANEL)(_component(name, module))
+    app.command(rich_help_panel=_PANEL)(node)
 
 
-def apiserver(
-    state_dir: StateDirOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = None,
-    log_format: LogFormatOption = None,
-) -> int:
-    """Run the API server."""
-    from emu.api.server import run
-    from emu.cluster.process import run_component
+def _component(name: str, module: str) -> Callable[..., int]:
+    def command(
+        state_dir: StateDirOption = None,
+        config: ConfigOption = None,
+        log_level: LogLevelOption = None,
+        log_format: LogFormatOption = None,
+    ) -> int:
+        from emu.cluster.process import run_component
 
-    settings = _settings(state_dir, config, log_level, log_format)
-    return run_component("apiserver", settings, run(settings))
+        settings = _settings(state_dir, config, log_level, log_format)
+        return run_component(name, settings, importlib.import_module(module).run(settings))
 
-
-def controllers(
-    state_dir: StateDirOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = None,
-    log_format: LogFormatOption = None,
-) -> int:
-    """Run the controllers and the scheduler."""
-    from emu.cluster.process import run_component
-    from emu.controllers.manager import run
-
-    settings = _settings(state_dir, config, log_level, log_format)
-    return run_component("controllers", settings, run(settings))
+    return command
 
 
 def node(
@@ -64,48 +63,6 @@ def node(
 
     settings = _settings(state_dir, config, log_level, log_format)
     return run_component(name, settings, run(settings, name))
-
-
-def nodes(
-    state_dir: StateDirOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = None,
-    log_format: LogFormatOption = None,
-) -> int:
-    """Run every node of the configuration, one process each."""
-    from emu.cluster.nodes import run_nodes
-    from emu.cluster.process import run_component
-
-    settings = _settings(state_dir, config, log_level, log_format)
-    return run_component("nodes", settings, run_nodes(settings))
-
-
-def coredns(
-    state_dir: StateDirOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = None,
-    log_format: LogFormatOption = None,
-) -> int:
-    """Run cluster DNS."""
-    from emu.cluster.process import run_component
-    from emu.coredns.main import run
-
-    settings = _settings(state_dir, config, log_level, log_format)
-    return run_component("coredns", settings, run(settings))
-
-
-def proxy(
-    state_dir: StateDirOption = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = None,
-    log_format: LogFormatOption = None,
-) -> int:
-    """Run kube-proxy for all nodes, and the gateway."""
-    from emu.cluster.process import run_component
-    from emu.proxy.main import run
-
-    settings = _settings(state_dir, config, log_level, log_format)
-    return run_component("proxy", settings, run(settings))
 
 
 def _settings(

@@ -11,7 +11,7 @@ from emu.core.errors import UserError
 from emu.core.settings import Settings
 
 
-async def run_nodes(settings: Settings) -> None:
+async def run(settings: Settings) -> None:
     """Run all nodes of the configuration until cancelled. Raises UserError when one of them cannot run."""
     settings.state.logs.mkdir(parents=True, exist_ok=True)
     write_resolved(settings)

@@ -40,34 +40,23 @@ class FlowLog:
         """See `servers.Recorder`."""
         self.total[verdict] += 1
         source = client[0]
-        endpoint = f"{server.address}:{server.port}"
-        self._ring.add(
-            FlowRecord(
-                protocol=server.protocol,
-                source=f"{source}:{client[1]}",
-                destination=dialled or endpoint,
-                endpoint=endpoint if dialled else "",
-                service=service,
-                path=path or self._path(source),
-                verdict=verdict,
-                reason="" if self._engine.empty else self._reason(source, server),
-            )
-        )
+        path = path or self._path(source)
+        reason = "" if self._engine.empty else self._reason(source, server)
+        self._ring.add(_arrival, server, client, verdict, path, dialled, service, reason)
 
     def refused(self, client: Address, endpoint: str, dialled: str, service: str) -> None:
         """Nobody listens at the endpoint that kube-proxy has chosen."""
         self.total[Verdict.REFUSED] += 1
-        self._ring.add(
-            FlowRecord(
-                source=f"{client[0]}:{client[1]}",
-                destination=dialled,
-                endpoint=endpoint,
-                service=service,
-                path=Path.HANDOVER,
-                verdict=Verdict.REFUSED,
-                reason="refused: no container of the pod listens on the port",
-            )
+        record = FlowRecord(
+            source=f"{client[0]}:{client[1]}",
+            destination=dialled,
+            endpoint=endpoint,
+            service=service,
+            path=Path.HANDOVER,
+            verdict=Verdict.REFUSED,
+            reason="refused: no container of the pod listens on the port",
         )
+        self._ring.add(lambda: record)
 
     def _path(self, source: str) -> Path | None:
         if source in self._paths:
@@ -91,3 +80,25 @@ class FlowLog:
                 self._reasons.clear()
             reason = self._reasons[key] = self._engine.decide(*key).reason
         return reason
+
+
+def _arrival(
+    server: Server,
+    client: Address,
+    verdict: Verdict,
+    path: Path | None,
+    dialled: str,
+    service: str,
+    reason: str,
+) -> FlowRecord:
+    endpoint = f"{server.address}:{server.port}"
+    return FlowRecord(
+        protocol=server.protocol,
+        source=f"{client[0]}:{client[1]}",
+        destination=dialled or endpoint,
+        endpoint=endpoint if dialled else "",
+        service=service,
+        path=path,
+        verdict=verdict,
+        reason=reason,
+    )

@@ -181,14 +181,13 @@ class Dialer:
         verdict: Verdict,
         reason: str,
     ) -> None:
-        self._proxy.flows.add(
-            FlowRecord(
-                source=identity.address,
-                destination=dialled,
-                endpoint=endpoint.key if endpoint and service else "",
-                service=service,
-                path=Path.GATEWAY,
-                verdict=verdict,
-                reason=reason,
-            )
+        record = FlowRecord(
+            source=identity.address,
+            destination=dialled,
+            endpoint=endpoint.key if endpoint and service else "",
+            service=service,
+            path=Path.GATEWAY,
+            verdict=verdict,
+            reason=reason,
         )
+        self._proxy.flows.add(lambda: record)

@@ -134,20 +134,8 @@ class Forwarder:
         reason: str = "",
     ) -> None:
         """Leave a flow record and count."""
-        address, port = frontend.address, frontend.port
-        self._counters.connections[port.name, verdict] += 1
-        self._flows.add(
-            FlowRecord(
-                protocol=address.protocol,
-                source=f"{client[0]}:{client[1]}",
-                destination=f"{address.ip}:{address.port}",
-                endpoint=endpoint.key if endpoint else "",
-                service=port.name,
-                path=path,
-                verdict=verdict,
-                reason=reason,
-            )
-        )
+        self._counters.connections[frontend.port.name, verdict] += 1
+        self._flows.add(_flow, verdict, client, frontend, endpoint, path, reason)
 
     def _hand_over(
         self,
@@ -307,3 +295,23 @@ class Forwarder:
         else:
             reset(sock)
         self.record(Verdict.REFUSED, client, frontend, endpoint, None, reason)
+
+
+def _flow(
+    verdict: Verdict,
+    client: Peer,
+    frontend: Frontend,
+    endpoint: PortEndpoint | None,
+    path: Path | None,
+    reason: str,
+) -> FlowRecord:
+    return FlowRecord(
+        protocol=frontend.address.protocol,
+        source=f"{client[0]}:{client[1]}",
+        destination=f"{frontend.address.ip}:{frontend.address.port}",
+        endpoint=endpoint.key if endpoint else "",
+        service=frontend.port.name,
+        path=path,
+        verdict=verdict,
+        reason=reason,
+    )

@@ -1,6 +1,6 @@
 """Flow records: what became of each connection or datagram flow, and why.
 
-Each process keeps its own bounded ring; writing costs one append while nobody follows.
+Each process keeps its own bounded ring; writing costs one append while nobody looks.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -42,7 +43,7 @@ class Path(StrEnum):
 class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """One flow. Addresses are `ip:port`; time is in seconds since the epoch."""
 
-    time: float = msgspec.field(default_factory=time.time)
+    time: float = 0.0
     protocol: str = "TCP"
     source: str
     destination: str
@@ -57,28 +58,35 @@ class FlowRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
     reporter: str = ""
 
 
+_Entry = tuple[float, Callable[..., FlowRecord], tuple[Any, ...]]
+
+
 class FlowRing:
     """The most recent flows of a process."""
 
     def __init__(self, reporter: str, capacity: int = CAPACITY) -> None:
         self._reporter = reporter
-        self._records: deque[FlowRecord] = deque(maxlen=capacity)
-        self._followers: set[asyncio.Queue[FlowRecord]] = set()
+        self._entries: deque[_Entry] = deque(maxlen=capacity)
+        self._followers: set[asyncio.Queue[_Entry]] = set()
 
-    def add(self, record: FlowRecord) -> None:
-        """Append a record; a follower that cannot keep up loses it."""
-        self._records.append(record)
+    def add(self, build: Callable[..., FlowRecord], *args: Any) -> None:
+        """Append what `build(*args)` makes of this moment's flow; it is built when somebody looks.
+
+        A follower that cannot keep up loses it.
+        """
+        entry = (time.time(), build, args)
+        self._entries.append(entry)
         for queue in self._followers:
             if not queue.full():
-                queue.put_nowait(record)
+                queue.put_nowait(entry)
 
     def lines(self) -> bytes:
         """All records that are kept, oldest first, as JSON lines."""
-        return b"".join(self._line(record) for record in self._records)
+        return b"".join(self._line(entry) for entry in self._entries)
 
-    async def follow(self) -> AsyncGenerator[bytes, None]:
+    async def follow(self) -> AsyncGenerator[bytes]:
         """JSON lines of records that are added from now on."""
-        queue: asyncio.Queue[FlowRecord] = asyncio.Queue(CAPACITY)
+        queue: asyncio.Queue[_Entry] = asyncio.Queue(CAPACITY)
         self._followers.add(queue)
         try:
             while True:
@@ -86,5 +94,7 @@ class FlowRing:
         finally:
             self._followers.discard(queue)
 
-    def _line(self, record: FlowRecord) -> bytes:
-        return msgspec.json.encode(msgspec.structs.replace(record, reporter=self._reporter)) + b"\n"
+    def _line(self, entry: _Entry) -> bytes:
+        at, build, args = entry
+        record = msgspec.structs.replace(build(*args), time=at, reporter=self._reporter)
+        return msgspec.json.encode(record) + b"\n"
