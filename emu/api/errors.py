@@ -190,6 +190,18 @@ class NoSuchPathError(StatusError):
         super().__init__("the server could not find the requested resource")
 
 
+class NotServedError(StatusError):
+    """Kubernetes has this subresource, and emu does not serve it yet."""
+
+    code = 501
+    reason = "NotImplemented"
+
+    def __init__(self, plural: str, subresource: str) -> None:
+        super().__init__(
+            f"emu does not serve {plural}/{subresource} yet; docs/concepts/fidelity.md lists what differs"
+        )
+
+
 class MethodNotAllowedError(StatusError):
     """The verb is not served at this path."""
 

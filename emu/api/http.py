@@ -17,6 +17,7 @@ from emu.api.errors import (
     InternalError,
     MethodNotAllowedError,
     NoSuchPathError,
+    NotServedError,
     StatusError,
     UnauthorizedError,
 )
@@ -108,6 +109,8 @@ class Api:
 
     async def _verb(self, request: web.BaseRequest, route: Route) -> Answer | web.StreamResponse:
         method = request.method
+        if route.subresource in route.resource.unserved_subresources:
+            raise NotServedError(route.resource.plural, route.subresource)
         if route.subresource and route.subresource not in route.resource.subresources:
             raise NoSuchPathError
         if method in ("GET", "HEAD"):

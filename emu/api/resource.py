@@ -78,6 +78,10 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     status_at_creation: bool = False
     """Whether a create may carry a status, as a kubelet's registration of its Node does."""
     has_scale: bool = False
+    more_subresources: tuple[str, ...] = ()
+    """Served besides status and scale."""
+    unserved_subresources: tuple[str, ...] = ()
+    """Those that Kubernetes has and emu answers with 501."""
     has_generation: bool = False
     deletion_answers_object: bool = False
     """Whether DELETE answers with the object, as the published OpenAPI says for some kinds, or a Status."""
@@ -111,11 +115,10 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def subresources(self) -> tuple[str, ...]:
         """Names of the subresources."""
-        extra: dict[str, tuple[str, ...]] = {"pods": ("binding",), "namespaces": ("finalize",)}
         return (
             *(("status",) if self.has_status else ()),
             *(("scale",) if self.has_scale else ()),
-            *extra.get(self.name, ()),
+            *self.more_subresources,
         )
 
     def target(self, name: str = "") -> Target:
