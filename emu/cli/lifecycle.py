@@ -36,7 +36,9 @@ def start(
     """`emu up`."""
     claimed = None
     if slot == "auto":
-        flags["slot"], claimed = claim_free_slot()
+        flags["slot"] = statedir.recorded_slot(load_settings(state_dir, config, flags).state)
+        if flags["slot"] is None:
+            flags["slot"], claimed = claim_free_slot()
     else:
         flags["slot"] = _slot_number(slot)
     settings = load_settings(state_dir, config, flags)

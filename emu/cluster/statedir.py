@@ -8,10 +8,14 @@ import os
 import shutil
 from pathlib import Path
 
-from emu.core.errors import UserError
-from emu.core.settings import StateDir
+import msgspec
 
-_OWN_ENTRIES = ("kubeconfig", "pki", "run", "logs", "lock")
+from emu.core.addresses import Networks
+from emu.core.errors import UserError
+from emu.core.settings import Settings, StateDir
+
+_NETWORKS_FILE = "networks.json"
+_OWN_ENTRIES = ("kubeconfig", "pki", "run", "logs", "lock", _NETWORKS_FILE)
 
 # A Unix socket's path has at most 107 octets on Linux (103 on macOS); the longest one here is a node's.
 _MAX_SOCKET_PATH = 103
@@ -71,6 +75,48 @@ def prepare(state: StateDir, node_names: list[str]) -> None:
         probe.unlink()
     except OSError as error:
         raise _unusable(state.root, error) from None
+
+
+class _Recorded(msgspec.Struct, frozen=True):
+    slot: int
+    networks: Networks
+
+
+def recorded_slot(state: StateDir) -> int | None:
+    """The slot whose addresses the objects in a state directory have, None when there are none."""
+    recorded = _recorded(state)
+    return None if recorded is None else recorded.slot
+
+
+def record_networks(settings: Settings) -> None:
+    """Tie a state directory to the addresses that its objects have from now on.
+
+    Raises UserError when it is tied to others: a cluster's nodes, pods and Services cannot move.
+    """
+    config, state = settings
+    present = _Recorded(config.slot, config.ranges)
+    recorded = _recorded(state)
+    if recorded is None:
+        (state.root / _NETWORKS_FILE).write_bytes(msgspec.json.encode(present))
+    elif recorded.networks != present.networks:
+        raise UserError(
+            f"the cluster in {state.root} was made with the addresses of slot {recorded.slot} (Services in "
+            f"{recorded.networks.services}): start it with `--slot {recorded.slot}`, "
+            "or remove it with `emu reset`"
+        )
+
+
+def _recorded(state: StateDir) -> _Recorded | None:
+    file = state.root / _NETWORKS_FILE
+    try:
+        data = file.read_bytes()
+    except OSError:
+        # Nothing is recorded; where the directory cannot be used, `prepare` says so.
+        return None
+    try:
+        return msgspec.json.decode(data, type=_Recorded)
+    except msgspec.DecodeError as error:
+        raise UserError(f"{file} is damaged ({error}): remove the cluster with `emu reset`") from None
 
 
 def running_pid(state: StateDir) -> int | None:

@@ -65,6 +65,7 @@ class Supervisor:
         try:
             with self._claimed or claim(self._settings.config):
                 check_ports(self._settings.config)
+                statedir.record_networks(self._settings)
                 await self._serve(started, manifests)
         finally:
             lock.release()
@@ -75,6 +76,8 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         self._group.on_failure = self._failed
         _clear_run(self._settings.state)
+        # It may name an earlier server, and the components wait for the one that is about to start.
+        self._settings.state.kubeconfig.unlink(missing_ok=True)
         write_resolved(self._settings)
         self._group.start_zygote()
         control = await serve_control(self._settings.state, self._command)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from emu.cluster import statedir
+from emu.core.config import ClusterConfig
 from emu.core.errors import UserError
-from emu.core.settings import StateDir
+from emu.core.settings import Settings, StateDir
 
 
 @pytest.fixture
@@ -56,3 +57,20 @@ def test_reset_refuses_while_a_cluster_runs(state):
     with pytest.raises(UserError, match="stop it first"):
         statedir.reset(state)
     lock.release()
+
+
+def test_a_state_directory_keeps_its_addresses(state):
+    assert statedir.recorded_slot(state) is None
+    for _ in range(2):
+        statedir.record_networks(Settings(ClusterConfig(slot=3), state))
+    assert statedir.recorded_slot(state) == 3
+    with pytest.raises(UserError, match=r"addresses of slot 3 .* `--slot 3`, or remove it with `emu reset`"):
+        statedir.record_networks(Settings(ClusterConfig(slot=4), state))
+    statedir.reset(state)
+    assert statedir.recorded_slot(state) is None
+
+
+def test_a_damaged_record_is_named(state):
+    (state.root / "networks.json").write_text("{")
+    with pytest.raises(UserError, match=r"networks.json is damaged .*emu reset"):
+        statedir.recorded_slot(state)

@@ -194,10 +194,11 @@ def test_objects_survive_down_and_up(tmp_path):
     )
     state = ["--state-dir", str(tmp_path / "s")]
     for arguments in (["-f", str(manifest)], []):
-        done = emu("up", "--detach", "--slot", "30", *state, *arguments)
+        done = emu("up", "--detach", "--slot", "auto", *state, *arguments)
         assert done.returncode == 0, done.stderr
         assert json.loads(emu("status", *state, "-o", "json").stdout)["ready"]
         assert emu("down", *state).returncode == 0
+    assert_refused(emu("up", "--slot", "29", *state), "made with the addresses of slot", "emu reset")
     assert emu("reset", *state).returncode == 0
     assert not (tmp_path / "s").exists()
 
