@@ -79,11 +79,17 @@ def _load_file(file: Path) -> list[Manifest]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ManifestError(f"{file}{line} is not YAML: {getattr(error, 'problem', None) or error}") from None
-    manifests: list[Manifest] = []
-    for document in documents:
-        if document is not None:
-            manifests += _objects(document, str(file))
+        raise ManifestError(
+            f"{file}{line} is not YAML: {getattr(error, 'problem', None) or ' '.join(str(error).split())}"
+        ) from None
+    manifests = [
+        manifest
+        for document in documents
+        if document is not None
+        for manifest in _objects(document, str(file))
+    ]
+    if not manifests:
+        raise ManifestError(f"{file} holds no object: give a file with at least one manifest")
     return manifests
 
 
@@ -96,6 +102,19 @@ def _objects(document: Any, origin: str) -> list[Manifest]:
         return [manifest for item in document["items"] for manifest in _objects(item, origin)]
     if not isinstance(document.get("metadata"), dict):
         raise ManifestError(f"{origin}: the {document['kind']} has no `metadata`")
+    for field in ("name", "namespace"):
+        value = document["metadata"].get(field, "")
+        if not isinstance(value, str):
+            raise ManifestError(
+                f"{origin}: metadata.{field} of the {document['kind']} is {value!r}, not text: "
+                "put it in quotes"
+            )
+    try:
+        msgspec.json.encode(document)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise ManifestError(
+            f"{origin}: the {document['kind']} cannot be written as JSON ({error}): mind its keys and aliases"
+        ) from None
     return [Manifest(document, origin)]
 
 
