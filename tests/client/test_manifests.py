@@ -14,14 +14,8 @@ def load(tmp_path, text: str | bytes):
 
 
 def test_documents_and_lists_become_objects_in_order(tmp_path):
-    listed = "apiVersion: v1
-kind: List
-items:
-- {apiVersion: v1, kind: Pod, metadata: {name: b}}"
-    text = f"---
-{POD}---
----
-{listed}"
+    listed = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: b}}"
+    text = f"---\n{POD}---\n---\n{listed}"
     assert [manifest.title for manifest in load(tmp_path, text)] == ["Pod a", "Pod b"]
 
 
