@@ -91,6 +91,11 @@ class ContainerRun:
         self._watch(plan)
         self._on_change()
 
+    @property
+    def serving(self) -> bool:
+        """Whether it listens anywhere."""
+        return bool(self._servers)
+
     def drain(self, on_idle: Callable[[], None]) -> None:
         """Stop accepting; call back for each server that has no connection left."""
         self._stop_tasks()

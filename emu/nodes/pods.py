@@ -18,6 +18,9 @@ from emu.nodes.status import ContainerState, Transitions, pod_status
 
 log = logging.getLogger(__name__)
 
+_DEFAULT_GRACE_SECONDS = 30.0
+# Longer than endpoints take to be withdrawn everywhere.
+_NOTICE_SECONDS = 0.3
 _FIRST_RETRY_SECONDS = 0.05
 _LAST_RETRY_SECONDS = 2.0
 
@@ -33,6 +36,8 @@ class PodWorker:
         self._started = pod.status.start_time or timestamp()
         self._containers: list[ContainerRun] = []
         self._terminating = False
+        self._draining = False
+        self._deadline = 0.0
         self._over = False
         self._wanted = False
         self._written = 0
@@ -110,7 +115,7 @@ class PodWorker:
     # --- status ---
 
     def _ready(self) -> bool:
-        return not self._terminating and all(state.ready for state in self.states)
+        return not self._draining and all(state.ready for state in self.states)
 
     def _is_news(self, pod: Pod) -> bool:
         """Whether an object is newer than this worker's last write; versions are ordered (KEP-5504)."""
@@ -136,7 +141,7 @@ class PodWorker:
                         started=self._started,
                         transitions=self._transitions,
                         now=timestamp(),
-                        terminating=self._terminating,
+                        terminating=self._draining,
                     )
                     patch = msgspec.json.encode(
                         {"metadata": {"uid": self.pod.metadata.uid}, "status": status}
@@ -171,16 +176,30 @@ class PodWorker:
     # --- the end ---
 
     def _terminate(self) -> None:
-        """Stop accepting, let requests end within the grace period, then remove the object."""
+        """End gracefully: serve a moment longer, let requests end within the grace period, remove the object.
+
+        The moment is for clients whose endpoint was chosen before the end of the pod was known: what a
+        preStop hook that waits does on a cluster. Until it is over the pod is serving and terminating (KEP-1669).
+        """
         if self._terminating:
             return
         self._terminating = True
+        asked = self.pod.metadata.deletion_grace_period_seconds
+        grace = _DEFAULT_GRACE_SECONDS if asked is None else float(asked)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + grace
+        if any(container.serving for container in self._containers):
+            self._grace = loop.call_later(min(grace, _NOTICE_SECONDS), self._drain)
+        else:
+            self._drain()
+
+    def _drain(self) -> None:
+        self._grace = None
+        self._draining = True
         for container in self._containers:
             container.drain(self._check_idle)
         if self._active:
-            grace = self.pod.metadata.deletion_grace_period_seconds
-            loop = asyncio.get_running_loop()
-            self._grace = loop.call_later(30.0 if grace is None else grace, self._finish)
+            self._grace = asyncio.get_running_loop().call_at(self._deadline, self._finish)
             self._publish()
         else:
             self._finish()
@@ -190,7 +209,7 @@ class PodWorker:
         return sum(container.active for container in self._containers)
 
     def _check_idle(self) -> None:
-        if self._grace is not None and not self._active:
+        if self._draining and self._grace is not None and not self._active:
             self._finish()
 
     def _finish(self) -> None:
