@@ -179,7 +179,8 @@ class PodWorker:
         """End gracefully: serve a moment longer, let requests end within the grace period, remove the object.
 
         The moment is for clients whose endpoint was chosen before the end of the pod was known: what a
-        preStop hook that waits does on a cluster. Until it is over the pod is serving and terminating (KEP-1669).
+        preStop hook that waits does on a cluster. Until it is over the pod is serving and terminating
+        (KEP-1669).
         """
         if self._terminating:
             return
