@@ -16,7 +16,6 @@ from emu.cli import components
 app = typer.Typer(
     name="emu",
     help="A Kubernetes network on this machine: real sockets, no containers, no root.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

