@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections.abc import Callable
 
 from emu.client.kubeconfig import wait_for_credentials
 from emu.client.policies import PolicyWatch
@@ -17,8 +15,8 @@ from emu.nodes.host import Host
 from emu.nodes.kubelet_api import serve_kubelet_api
 from emu.nodes.pods import Pods
 from emu.nodes.registration import Registration
-from emu.planes.handover import Handover, HandoverReceiver
-from emu.planes.held import reset
+from emu.nodes.takeover import Takeover
+from emu.planes.handover import HandoverReceiver
 from emu.planes.loopback import LoopbackPlane
 
 log = logging.getLogger(__name__)
@@ -39,7 +37,8 @@ async def run(settings: Settings, name: str) -> None:
         host = Host(name, config, plane, client, policies)
         pods = Pods(host)
         registration = Registration(name, config, client)
-        receiver = HandoverReceiver(settings.state.node_socket(name), _Takeover(host))
+        takeover = Takeover(host)
+        receiver = HandoverReceiver(settings.state.node_socket(name), takeover)
         try:
             async with serve_kubelet_api(host, pods), asyncio.TaskGroup() as tasks:
                 tasks.create_task(policies.run())
@@ -55,24 +54,6 @@ async def run(settings: Settings, name: str) -> None:
                 log.info("node is ready", extra={"node": name, "address": address, "pods": len(pods)})
         finally:
             receiver.stop()
+            takeover.close()
             pods.stop()
             host.held.close()
-
-
-class _Takeover:
-    """Takes up connections that kube-proxy hands over."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-
-    def __call__(self, sock: socket.socket, handover: Handover, ended: Callable[[], None]) -> None:
-        client = (handover.client, handover.client_port)
-        dialled = f"{handover.virtual_ip}:{handover.virtual_port}"
-        server = self._host.tcp_server(handover.endpoint, handover.port)
-        if server is None:
-            endpoint = f"{handover.endpoint}:{handover.port}"
-            self._host.flow_log.refused(client, endpoint, dialled, handover.service)
-            reset(sock)
-            ended()
-            return
-        server.take(sock, client, dialled, handover.service, ended)

@@ -22,11 +22,11 @@ from emu.core.policy import Decision, PolicyEngine
 from emu.planes.base import Plane
 from emu.planes.handover import HandoverSender
 from emu.planes.held import HeldConnections, reset
+from emu.planes.relay import Relay
 from emu.proxy.counters import Counters
 from emu.proxy.modes.base import Balancer
 from emu.proxy.modes.userspace import DIAL_TIMEOUTS
 from emu.proxy.planning import Plan, Planner, source_permitted
-from emu.proxy.relay import Relay
 from emu.proxy.tables import Frontend, Tables
 from emu.telemetry.flows import FlowRecord, FlowRing, Path, Verdict
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from emu.planes.held import HeldConnections
-from emu.proxy.relay import Relay
+from emu.planes.relay import Relay
 
 ADDRESS = "127.202.255.1"
 RESET = struct.pack("ii", 1, 0)
