@@ -228,6 +228,31 @@ class Probe(View, frozen=True):
     failure_threshold: int = 3
 
 
+class SleepAction(View, frozen=True):
+    """`sleep` of a life-cycle handler (KEP-3960)."""
+
+    seconds: int = 0
+
+
+class ExecAction(View, frozen=True):
+    """`exec` of a life-cycle handler."""
+
+    command: tuple[str, ...] = ()
+
+
+class LifecycleHandler(View, frozen=True):
+    """`lifecycle.preStop` of a container."""
+
+    sleep: SleepAction | None = None
+    exec: ExecAction | None = None
+
+
+class Lifecycle(View, frozen=True):
+    """`lifecycle` of a container."""
+
+    pre_stop: LifecycleHandler | None = None
+
+
 class Container(View, frozen=True):
     """An entry of `spec.containers` or `spec.initContainers`."""
 
@@ -240,6 +265,7 @@ class Container(View, frozen=True):
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None
     startup_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
     restart_policy: str = ""
 
 

@@ -12,7 +12,15 @@ from emu.core.objects import Container, Pod
 from emu.core.ranges import EVERYONE
 from emu.nodes.host import Host
 from emu.nodes.probes import target_of, watch_readiness
-from emu.nodes.runtimes.base import Exit, Plan, PodIdentity, Surroundings, TcpPort, UdpPort
+from emu.nodes.runtimes.base import (
+    Exit,
+    Plan,
+    PodIdentity,
+    Surroundings,
+    TcpPort,
+    UdpPort,
+    pre_stop_seconds,
+)
 from emu.nodes.runtimes.table import runtime_of
 from emu.nodes.servers import Server, TcpServer, UdpServer
 from emu.nodes.status import ContainerState, termination
@@ -55,6 +63,7 @@ class ContainerRun:
         self._timer: asyncio.TimerHandle | None = None
         self._backoff = _FIRST_BACKOFF_SECONDS
         self._started = 0.0
+        self._shutdown_seconds = 0.0
         self._obstacle_logged = ""
 
     @property
@@ -86,6 +95,7 @@ class ContainerRun:
             self._host.events.warning(self._pod, "PortNotBound", str(error))
             self._exited(Exit(1, str(error)))
             return
+        self._shutdown_seconds = plan.shutdown_seconds
         if plan.job is not None:
             self._run(self._work(plan))
         self._watch(plan)
@@ -95,6 +105,11 @@ class ContainerRun:
     def serving(self) -> bool:
         """Whether it listens anywhere."""
         return bool(self._servers)
+
+    @property
+    def shutdown_seconds(self) -> float:
+        """How long it goes on serving once it is asked to end: its preStop hook, then its program's delay."""
+        return pre_stop_seconds(self._container) + self._shutdown_seconds
 
     def drain(self, on_idle: Callable[[], None]) -> None:
         """Stop accepting; call back for each server that has no connection left."""

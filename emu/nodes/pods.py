@@ -179,8 +179,8 @@ class PodWorker:
         """End gracefully: serve a moment longer, let requests end within the grace period, remove the object.
 
         The moment is for clients whose endpoint was chosen before the end of the pod was known: what a
-        preStop hook that waits does on a cluster. Until it is over the pod is serving and terminating
-        (KEP-1669).
+        preStop hook that waits does on a cluster. It lasts as long as hooks and programs say that they take.
+        Until it is over the pod is serving and terminating (KEP-1669).
         """
         if self._terminating:
             return
@@ -190,7 +190,8 @@ class PodWorker:
         loop = asyncio.get_running_loop()
         self._deadline = loop.time() + grace
         if any(container.serving for container in self._containers):
-            self._grace = loop.call_later(min(grace, _NOTICE_SECONDS), self._drain)
+            longest = max(container.shutdown_seconds for container in self._containers)
+            self._grace = loop.call_later(min(grace, max(longest, _NOTICE_SECONDS)), self._drain)
         else:
             self._drain()
 

@@ -1,9 +1,11 @@
 import asyncio
 import json
 
+import msgspec
 import pytest
 
-from emu.core.objects import ContainerPort, EnvVar
+from emu.core.objects import Container, ContainerPort, EnvVar
+from emu.nodes.runtimes.base import pre_stop_seconds
 from emu.nodes.runtimes.table import repository
 from emu.planes.loopback import LoopbackPlane
 
@@ -178,3 +180,26 @@ async def test_variables_in_arguments() -> None:
         env = (EnvVar(name="PORT", value="18214"),)
         plan = net.plan("agnhost", "netexec", "--http-port=$(PORT)", "--udp-port=-1", env=env)
         assert [port.port for port in plan.ports] == [18214]
+
+
+@pytest.mark.parametrize(
+    ("pre_stop", "seconds"),
+    [
+        (None, 0),
+        ({"sleep": {"seconds": 7}}, 7),
+        ({"exec": {"command": ["sleep", "5"]}}, 5),
+        ({"exec": {"command": ["/bin/sh", "-c", "touch /x; sleep 2.5 && true"]}}, 2.5),
+        ({"exec": {"command": ["/bin/sleep", "3"]}}, 3),
+        ({"exec": {"command": ["nginx", "-s", "quit"]}}, 0),
+        ({"httpGet": {"port": 80}}, 0),
+    ],
+)
+def test_pre_stop_hooks_that_sleep(pre_stop, seconds):
+    document = {"name": "c", "lifecycle": {"preStop": pre_stop} if pre_stop else {}}
+    assert pre_stop_seconds(msgspec.convert(document, Container)) == seconds
+
+
+async def test_netexec_delays_its_shutdown():
+    async with network() as net:
+        assert net.plan("agnhost", "netexec", "--delay-shutdown=9").shutdown_seconds == 9
+        assert net.plan("agnhost", "netexec").shutdown_seconds == 0

@@ -82,7 +82,9 @@ def _netexec(args: list[str], surroundings: Surroundings) -> Plan:
     ports: list[TcpPort | UdpPort] = [TcpPort(given.number("http-port"), serve_http(app))]
     if udp_port != -1:
         ports.append(UdpPort(udp_port, udp_commands(surroundings.pod.hostname)))
-    return Plan(ports=tuple(ports), note="; ".join(notes))
+    return Plan(
+        ports=tuple(ports), note="; ".join(notes), shutdown_seconds=float(given.number("delay-shutdown"))
+    )
 
 
 def _serve_hostname(args: list[str], surroundings: Surroundings) -> Plan:

@@ -48,6 +48,8 @@ class Plan(NamedTuple):
     """What differs from the real image; goes into an Event on the pod."""
     elsewhere: bool = False
     """Another process of the cluster serves on the pod's address."""
+    shutdown_seconds: float = 0.0
+    """How long the program goes on serving after SIGTERM."""
 
 
 class PodIdentity(NamedTuple):
@@ -71,7 +73,19 @@ class Surroundings(NamedTuple):
 
 Runtime = Callable[[Container, Surroundings], Plan]
 
+_SLEEP = re.compile(r"(?:^|[\s;&/])sleep\s+(\d+(?:\.\d+)?)")
 _REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
+
+
+def pre_stop_seconds(container: Container) -> float:
+    """How long a container's preStop hook keeps SIGTERM from it: a hook that sleeps; others take no time."""
+    hook = container.lifecycle.pre_stop if container.lifecycle is not None else None
+    if hook is None:
+        return 0.0
+    if hook.sleep is not None:
+        return float(hook.sleep.seconds)
+    found = _SLEEP.search(" ".join(hook.exec.command)) if hook.exec is not None else None
+    return float(found[1]) if found is not None else 0.0
 
 
 def words(container: Container) -> tuple[list[str], list[str]]:
