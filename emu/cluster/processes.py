@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class ProcessGroup:
         self._logs = logs
         self.processes: dict[str, Process] = {}
         self._channel: socket.socket | None = None
+        self._outgoing: deque[bytes] = deque()
         self._zygote: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._changed = asyncio.Condition()
@@ -127,6 +129,7 @@ class ProcessGroup:
                         log.warning("%s did not stop in time and is killed", process.name)
                         self._send({"signal": process.name, "number": int(signal.SIGKILL)})
             asyncio.get_running_loop().remove_reader(self._channel)
+            asyncio.get_running_loop().remove_writer(self._channel)
             self._channel.close()
             self._channel = None
         if self._zygote is not None:
@@ -143,7 +146,22 @@ class ProcessGroup:
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._channel is not None, "the zygote is not started"
-        self._channel.send(msgspec.json.encode(message))
+        self._outgoing.append(msgspec.json.encode(message))
+        self._flush()
+
+    def _flush(self) -> None:
+        """Send what the channel takes; the rest when the zygote has read some of it."""
+        if self._channel is None:
+            return
+        loop = asyncio.get_running_loop()
+        while self._outgoing:
+            try:
+                self._channel.send(self._outgoing[0])
+            except BlockingIOError:
+                loop.add_writer(self._channel, self._flush)
+                return
+            self._outgoing.popleft()
+        loop.remove_writer(self._channel)
 
     def _receive(self) -> None:
         assert self._channel is not None

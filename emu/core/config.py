@@ -15,6 +15,11 @@ from emu.core.addresses import Networks
 from emu.core.errors import UserError
 
 MAX_SLOT = 31
+IPVS_SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "dh")
+"""The schedulers of ipvs mode that emu has."""
+
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -193,15 +198,37 @@ def _validate(config: ClusterConfig) -> None:
     ):
         if value not in known:
             raise ConfigError(f'bad value for "{key}": "{value}" is not one of {", ".join(known)}')
+    if config.ipvs_scheduler is not None and config.ipvs_scheduler not in IPVS_SCHEDULERS:
+        raise ConfigError(
+            f'bad value for "ipvsScheduler": "{config.ipvs_scheduler}" is not one of '
+            f"{', '.join(IPVS_SCHEDULERS)}"
+        )
+    if not all(_DNS_LABEL.fullmatch(label) for label in config.cluster_domain.split(".")):
+        raise ConfigError(
+            f'bad value for "clusterDomain": "{config.cluster_domain}" is not a DNS name, as cluster.local is'
+        )
     _validate_nodes(config.nodes)
-    for name in Ports.__struct_fields__:
-        port = getattr(config.fixed_ports, name)
-        if not 1 <= port <= 65535:
-            raise ConfigError(f'bad value for "ports.{name}": {port} is not a port number')
+    _validate_ports(config)
     try:
         config.ranges.check()
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def _validate_ports(config: ClusterConfig) -> None:
+    taken: dict[int, str] = {}
+    for name in Ports.__struct_fields__:
+        port = getattr(config.fixed_ports, name)
+        if not 1 <= port <= 65535:
+            raise ConfigError(f'bad value for "ports.{name}": {port} is not a port number')
+        # Bound at other addresses, or instead of the port for DNS.
+        if name in ("kubelet", "dns_fallback"):
+            continue
+        if port in taken:
+            raise ConfigError(
+                f'bad value for "ports.{name}": {port} is the port of ports.{taken[port]} already'
+            )
+        taken[port] = name
 
 
 def _validate_nodes(nodes: tuple[NodeConfig, ...]) -> None:
@@ -217,3 +244,9 @@ def _validate_nodes(nodes: tuple[NodeConfig, ...]) -> None:
         if node.name in seen:
             raise ConfigError(f'bad value for "nodes": the name "{node.name}" is there twice')
         seen.add(node.name)
+        for key, value in {**node.labels, "topology.kubernetes.io/zone": node.zone or ""}.items():
+            if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
+                raise ConfigError(
+                    f'bad value for "nodes": node "{node.name}" cannot have the label {key}={value}; use '
+                    "letters, digits, '-', '_' and '.', at most 63 of them"
+                )

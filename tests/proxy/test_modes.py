@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from emu.core.config import ProxyMode
+from emu.core.config import IPVS_SCHEDULERS, ProxyMode
 from emu.core.endpoints import PortEndpoint
 from emu.proxy.configuration import ConfigurationError, ProxyConfiguration, parse_configuration
 from emu.proxy.modes import new_balancer
@@ -207,3 +207,7 @@ def test_configuration(text: str, expected: ProxyConfiguration) -> None:
 def test_bad_configuration_names_the_key(text: str, key: str) -> None:
     with pytest.raises(ConfigurationError, match=key):
         parse_configuration(text)
+
+
+def test_the_configuration_knows_the_schedulers_that_there_are() -> None:
+    assert set(IPVS_SCHEDULERS) == set(SCHEDULERS)
