@@ -220,9 +220,10 @@ class Bindings:
         return EVERYONE if self._sources is None else self._sources(address, port, protocol)
 
     def _allowed(self, place: Place, protocol: str) -> Ranges:
-        if self._sources is None or place.address == LOCAL_ADDRESS:
+        if self._sources is None:
             return EVERYONE
-        if place.pod:
+        if place.pod or place.address == LOCAL_ADDRESS:
+            # 127.0.0.1 is outside the cluster: only a pod's own egress may forbid it.
             port = place.udp if protocol == "UDP" else place.tcp
             return self._pod_sources(place.address, port, protocol)
         # A virtual IP drops only those whom every pod behind it denies.
