@@ -56,12 +56,6 @@ class Planner:
         self._balancers: dict[str, dict[tuple[str, str], Balancer]] = {}
         self._turns: dict[Address, int] = {}
 
-    @property
-    def keeps_sources(self) -> bool:
-        """Whether pods see the clients of ClusterIPs, rather than a node."""
-        configuration = self.configuration
-        return configuration.mode is not ProxyMode.USERSPACE and not configuration.masquerade_all
-
     def configure(self, configuration: ProxyConfiguration) -> None:
         """Go over to another configuration. Connections that are established are not touched."""
         before, self.configuration = self.configuration, configuration

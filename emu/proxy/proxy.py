@@ -9,15 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from emu.core.config import ProxyMode
 from emu.core.objects import EndpointSlice, Node, Service
 from emu.core.policy import PolicyEngine
-from emu.core.ranges import EVERYONE, Ranges, intersection, union
+from emu.core.ranges import Ranges, intersection
 from emu.planes.base import Plane
+from emu.proxy.admission import admitted
 from emu.proxy.configuration import ProxyConfiguration
 from emu.proxy.counters import Counters
 from emu.proxy.forwarding import Forwarder, Judge
 from emu.proxy.listeners import Listeners
-from emu.proxy.paths import Way
 from emu.proxy.planning import Planner
 from emu.proxy.tables import Frontend, Tables
 from emu.proxy.udp import UdpForwarder
@@ -127,16 +128,9 @@ class Proxy:
             self.listeners.drop(frontend.address)
 
     def _allowed(self, frontend: Frontend) -> Ranges:
-        """Whose packets the kernel lets through to a frontend: those that any endpoint would admit."""
+        """Whose packets the kernel lets through to a frontend."""
         allowed = self.planner.allowed_sources(frontend)
-        engine = self.judge.engine
-        if engine.empty or frontend.way is not Way.CLUSTER_IP or not self.planner.keeps_sources:
+        if self.judge.engine.empty or self.configuration.mode is ProxyMode.USERSPACE:
             return allowed
-        admitted: list[tuple[int, int]] = []
-        for endpoint in frontend.port.endpoints:
-            if endpoint.usable:
-                sources = engine.sources(endpoint.address, endpoint.port, frontend.port.protocol)
-                if sources == EVERYONE:
-                    return allowed
-                admitted.extend(sources)
-        return intersection(allowed, union(admitted))
+        masqueraded = self.configuration.masquerade_all
+        return intersection(allowed, admitted(frontend, self.tables, self.judge.engine, masqueraded))

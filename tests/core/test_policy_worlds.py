@@ -195,11 +195,14 @@ class Worlds:
         for destination in destinations:
             for port, protocol in PORTS:
                 reachable = self.engine.sources(destination, port, protocol)
+                senders = self.engine.senders(destination, port, protocol)
                 for source in ADDRESSES:
                     expected = self.naive.allowed(source, destination, port, protocol)
                     question = (source, destination, port, protocol)
                     assert contains(reachable, to_int(source)) is expected, question
                     if source in POD_ADDRESSES or destination in POD_ADDRESSES:
+                        egress = self.engine.decide_egress(*question)
+                        assert contains(senders, to_int(source)) is egress.allowed, (question, egress)
                         decision = self.engine.decide(*question)
                         assert decision.allowed is expected, (question, decision)
                         assert decision.reason.startswith("allowed: " if expected else "dropped: ")

@@ -12,7 +12,9 @@ import dns.message
 import dns.query
 import pytest
 from as_a_client import (
+    DROPPED_SECONDS,
     Space,
+    connect,
     endpoint_slice,
     node_ip,
     outcome,
@@ -171,6 +173,24 @@ def test_9_ingress_isolation_on_every_way(world, policy):
     policy("closed", "server", ingress=[])
     probes = [probe for source in (world.ip("a"), OUTSIDE) for probe in from_(source, world, shared=False)]
     until(world, {"dropped"}, *probes)
+
+
+def syn(source: str, address: str, port: int) -> str:
+    """What becomes of a connection attempt alone."""
+    try:
+        connect(source, address, port, DROPPED_SECONDS).close()
+    except TimeoutError:
+        return "dropped"
+    return "ok"
+
+
+def test_denied_clients_get_no_answer_to_their_syn(world, policy):
+    if not world.cluster.plane.can_filter():
+        pytest.skip("the kernel takes no socket filters from this user: connections are held once accepted")
+    policy("closed", "a", policyTypes=["Egress"])
+    tcp = [(address, port) for address, port, _ in ways(world)]
+    until(world, {"dropped"}, *(partial(syn, world.ip("a"), *way) for way in tcp))
+    until(world, {"ok"}, *(partial(syn, world.ip("b"), *way) for way in tcp))
 
 
 def test_2_an_egress_rule_without_types_closes_ingress_too(world, policy):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -237,7 +239,12 @@ async def test_a_vip_drops_whom_every_endpoint_denies(bench: Bench) -> None:
         await bench.ask(bench.ip(10), bench.vip, 8000, timeout=0.2)
 
 
-async def test_egress_of_the_client_counts_on_masqueraded_paths(bench: Bench) -> None:
+@pytest.mark.parametrize("filters", [True, False], ids=["in the kernel", "once accepted"])
+async def test_egress_of_the_client_counts_on_masqueraded_paths(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, filters: bool
+) -> None:
+    if not filters:
+        monkeypatch.setattr(LoopbackPlane, "restrict", lambda self, sock, allowed: False)
     await bench.nodes["n1"].pod(bench.ip(2), 8080)
     for last, app in ((2, "backend"), (9, "frontend"), (10, "closed")):
         bench.pod(last, app=app)
@@ -247,7 +254,40 @@ async def test_egress_of_the_client_counts_on_masqueraded_paths(bench: Bench) ->
     assert (await bench.ask(bench.ip(9), bench.ip(240), 32700))[1] == bench.ip(240)
     with pytest.raises(TimeoutError):
         await bench.ask(bench.ip(10), bench.ip(240), 32700, timeout=0.2)
-    assert b"no-egress" in bench.proxy.flows.lines()
+    assert (b"no-egress" in bench.proxy.flows.lines()) is not filters
+
+
+CLOSED = {"podSelector": {"matchLabels": {"app": "backend"}}, "ingress": []}
+
+
+@pytest.mark.parametrize(
+    ("spec", "dialled", "connects"),
+    [
+        # The node's address is what the pod sees, and its own node is always let in.
+        (NODE_PORT, (240, 32700), {9, 70, 127}),
+        (NODE_PORT, (241, 32700), set()),
+        (NODE_PORT | {"externalTrafficPolicy": "Local"}, (240, 32700), set()),
+        ({"externalIPs": 220}, (220, 8000), {9, 127}),
+    ],
+    ids=["own node", "other node", "Local keeps the source", "external IP enters at the client's node"],
+)
+async def test_the_kernel_drops_whom_every_endpoint_denies_on_masqueraded_paths(
+    bench: Bench, spec: dict[str, Any], dialled: tuple[int, int], connects: set[int]
+) -> None:
+    """Connecting is enough to tell: a client that no endpoint admits gets no answer to its SYN."""
+    await bench.nodes["n1"].pod(bench.ip(2), 8080)
+    bench.pod(2, app="backend")
+    fields = {key: [bench.ip(value)] if key == "externalIPs" else value for key, value in spec.items()}
+    bench.service(**fields)
+    bench.endpoints(2)
+    bench.policy("closed", **CLOSED)
+    found = set()
+    for last in (9, 70, 127):
+        source = "127.0.0.1" if last == 127 else bench.ip(last)
+        with contextlib.suppress(TimeoutError):
+            (await bench.proxy.plane.connect_tcp(source, bench.ip(dialled[0]), dialled[1], 0.2)).close()
+            found.add(last)
+    assert found == connects
 
 
 async def test_terminating_endpoints_serve_when_nothing_else_does(bench: Bench) -> None:

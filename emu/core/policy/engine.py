@@ -146,6 +146,16 @@ class PolicyEngine:
             return allowed
         return including(allowed, (end.address, *self._node_addresses(end.pod)))
 
+    def senders(self, destination: str, port: int, protocol: str = "TCP") -> Ranges:
+        """All addresses that `decide_egress` lets send to a port of `destination`."""
+        if self.empty:
+            return EVERYONE
+        end = self._end(destination)
+        denied = self._denied_pods(end, port, protocol)
+        if not denied:
+            return EVERYONE
+        return including(complement(self._index.ranges(denied)), () if end.pod is None else (end.address,))
+
     def _end(self, address: str) -> End:
         try:
             number = to_int(address)
