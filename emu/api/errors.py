@@ -310,10 +310,3 @@ class InternalError(StatusError):
 
     def __init__(self, message: str) -> None:
         super().__init__(f"Internal error occurred: {message}")
-
-
-class NotImplementedStatusError(StatusError):
-    """A part of the API that emu does not serve yet."""
-
-    code = 501
-    reason = "NotImplemented"

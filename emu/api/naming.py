@@ -16,7 +16,6 @@ NameRule = Callable[[str], str]
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _LABEL_RE = re.compile(_LABEL)
-_LABEL_1035_RE = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN_RE = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _QUALIFIED = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _QUALIFIED_RE = re.compile(_QUALIFIED)
@@ -34,19 +33,6 @@ def dns_label(name: str) -> str:
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
             "start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for "
             "validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-        )
-    return ""
-
-
-def dns_1035_label(name: str) -> str:
-    """RFC 1035 label: starts with a letter."""
-    if len(name) > 63:
-        return "must be no more than 63 bytes"
-    if not _LABEL_1035_RE.fullmatch(name):
-        return (
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
-            "alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', "
-            "regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
         )
     return ""
 

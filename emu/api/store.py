@@ -309,11 +309,6 @@ class Store:
             for watcher in watchers:
                 watcher.end()
 
-    @property
-    def watcher_count(self) -> int:
-        """How many subscriptions there are."""
-        return sum(len(watchers) for watchers in self._watchers.values())
-
     def _since(self, version: int) -> Iterable[StoreEvent]:
         newer: list[StoreEvent] = []
         for event in reversed(self._events):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from emu.core.config import ClusterConfig, ConfigError, parse_config
+from emu.core.config import ConfigError, parse_config
 from emu.core.settings import Settings, StateDir
 
 DEFAULT_STATE_DIR = ".emu"
@@ -126,8 +126,3 @@ def _number(name: str, text: str) -> int:
         return int(text)
     except ValueError:
         raise ConfigError(f'bad value for {name}: "{text}" is not a whole number') from None
-
-
-def default_config() -> ClusterConfig:
-    """The configuration of a cluster about which nothing was said."""
-    return parse_config({})

@@ -91,11 +91,6 @@ class Request(NamedTuple):
     length: int
 
     @property
-    def opcode(self) -> int:
-        """0 is QUERY."""
-        return (self.flags & _OPCODE) >> 11
-
-    @property
     def udp_limit(self) -> int:
         """The largest reply that the client takes over UDP."""
         return UDP_MINIMUM if self.edns is None else max(UDP_MINIMUM, self.edns.size)

@@ -183,13 +183,6 @@ class Tables:
             self._recompute(key, changes)
         return changes
 
-    def endpoints_of(self, service_key: str, port_name: str) -> Endpoints:
-        """All endpoints of a Service's port, () when there is no such port."""
-        for port in self._ports.get(service_key, {}).values():
-            if port.name == (f"{service_key}:{port_name}" if port_name else service_key):
-                return port.endpoints
-        return ()
-
     def sources_of(self, nodes: Iterable[NodeInfo]) -> Ranges:
         """All addresses on some nodes: their own and those of their pods."""
         pairs = []

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from emu.api.errors import FieldError, forbidden, invalid, required, too_long
+from emu.api.errors import FieldError, forbidden, invalid, too_long
 from emu.api.kinds import cells
 from emu.api.resource import Column, Document
 
@@ -281,8 +281,3 @@ def validate_lease(document: Document) -> list[FieldError]:
     if duration is not None and duration <= 0:
         return [invalid("spec.leaseDurationSeconds", duration, "must be greater than 0")]
     return []
-
-
-def require(document: Document, key: str) -> list[FieldError]:
-    """An error when a field at the top is missing."""
-    return [] if document.get(key) else [required(key)]
