@@ -35,7 +35,7 @@ clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis emu/api/data
 
 # The environment, made anew when what it installs has changed.
-$(INSTALLED): pyproject.toml $(wildcard hatch_build.py)
+$(INSTALLED): pyproject.toml hatch_build.py $(wildcard emu/api/resources/*.py)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "emu needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

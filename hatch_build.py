@@ -1,7 +1,7 @@
 """Build hook: takes from the published Kubernetes OpenAPI what the API server needs of it.
 
 The package `kubernetes-validate` carries the OpenAPI definitions of each Kubernetes version. Those that the
-kinds in `emu/api/resources.py` reach are written to `emu/api/data/`:
+kinds in `emu/api/resources/` reach are written to `emu/api/data/`:
 
 - `types.json`: the structure without words, for validation and for merging patches,
 - `openapi.json`: OpenAPI v3 schemas with descriptions, for `/openapi/v3`.
@@ -19,7 +19,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 KUBERNETES_VERSION = "1.36"
 SOURCE = "kubernetes-json-schema/v1.36.0-local/_definitions.json"
-TABLE = "emu/api/resources.py"
+TABLE = "emu/api/resources"
 TARGET = "emu/api/data"
 
 # Kinds that requests and answers carry, and that are no resource of their own.
@@ -49,15 +49,19 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Write the data files and put them into the wheel."""
-        root = Path(self.root)
-        definitions = _read_definitions()
-        names = _reachable(definitions, _roots(definitions, _served(root / TABLE)))
-        types = {name: _structure(name, definitions[name]) for name in names}
-        openapi = {name: _openapi(name, definitions[name]) for name in names}
-        (root / TARGET).mkdir(exist_ok=True)
-        for file, content in (("types.json", types), ("openapi.json", openapi)):
-            _write(root / TARGET / file, json.dumps(content, separators=(",", ":"), sort_keys=True))
+        generate(Path(self.root))
         build_data["artifacts"].append(f"{TARGET}/*.json")
+
+
+def generate(root: Path) -> None:
+    """Write the data files of the tree at `root`."""
+    definitions = _read_definitions()
+    names = _reachable(definitions, _roots(definitions, _served(root / TABLE)))
+    types = {name: _structure(name, definitions[name]) for name in names}
+    openapi = {name: _openapi(name, definitions[name]) for name in names}
+    (root / TARGET).mkdir(exist_ok=True)
+    for file, content in (("types.json", types), ("openapi.json", openapi)):
+        _write(root / TARGET / file, json.dumps(content, separators=(",", ":"), sort_keys=True))
 
 
 def _read_definitions() -> dict[str, Any]:
@@ -69,7 +73,10 @@ def _read_definitions() -> dict[str, Any]:
 def _served(table: Path) -> set[tuple[str, str, str]]:
     """Group, version and kind of each row of the resource table, read without importing it."""
     served = set()
-    for node in ast.walk(ast.parse(table.read_text())):
+    nodes = (
+        node for module in sorted(table.glob("*.py")) for node in ast.walk(ast.parse(module.read_text()))
+    )
+    for node in nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Resource":
             constant = [word for word in node.keywords if isinstance(word.value, ast.Constant)]
             given = {word.arg: word.value.value for word in constant}
@@ -163,3 +170,7 @@ def _write(file: Path, text: str) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(text + "\n")
     partial.replace(file)
+
+
+if __name__ == "__main__":
+    generate(Path(__file__).parent)

@@ -58,6 +58,25 @@ def no_fields(document: Document) -> Mapping[str, str]:
     return {}
 
 
+def as_it_is(document: Document) -> Document:
+    """A conversion between two forms that are the same."""
+    return document
+
+
+class View(NamedTuple):
+    """Another form of objects that are stored as another resource, such as Events of events.k8s.io."""
+
+    of: str
+    """The name of the resource that stores them."""
+    shown: Callable[[Document], Document] = as_it_is
+    """From the stored form to this one. The argument may be changed; apiVersion and kind are set after."""
+    stored: Callable[[Document], Document] = as_it_is
+    """From this form to the stored one, likewise."""
+
+
+ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """One kind that is served, and what is particular to it.
 
@@ -74,6 +93,12 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     namespaced: bool = True
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ALL_VERBS
+    """Verbs of the main resource."""
+    view: View | None = None
+    """Set where the objects are those of another resource in another form; `name` is then that one's."""
+    strategic: bool = True
+    """Whether strategic merge patches are understood; those of custom resources are not."""
     has_status: bool = False
     status_at_creation: bool = False
     """Whether a create may carry a status, as a kubelet's registration of its Node does."""
@@ -105,12 +130,9 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         """`deployments.apps`, or `pods`: how the store knows it."""
+        if self.view is not None:
+            return self.view.of
         return f"{self.plural}.{self.group}" if self.group else self.plural
-
-    @property
-    def verbs(self) -> tuple[str, ...]:
-        """The verbs of the main resource."""
-        return ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
     @property
     def subresources(self) -> tuple[str, ...]:

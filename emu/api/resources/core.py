@@ -1,10 +1,8 @@
-"""The table of everything that is served. One more kind is one more row."""
+"""The core group, v1."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from emu.api.kinds import endpoints, pods, policies, services, simple, workloads
+from emu.api.kinds import endpoints, pods, services, simple
 from emu.api.naming import dns_label
 from emu.api.resource import Resource
 
@@ -140,76 +138,4 @@ RESOURCES: tuple[Resource, ...] = (
         fields=simple.event_fields,
         field_labels=simple.EVENT_FIELD_LABELS,
     ),
-    Resource(
-        group="apps",
-        plural="deployments",
-        singular="deployment",
-        kind="Deployment",
-        short_names=("deploy",),
-        categories=("all",),
-        has_status=True,
-        has_scale=True,
-        has_generation=True,
-        columns=workloads.DEPLOYMENT_COLUMNS,
-        cells=workloads.deployment_cells,
-        default=workloads.default_deployment,
-        validate=workloads.validate_deployment,
-        validate_update=workloads.validate_selector_update,
-    ),
-    Resource(
-        group="apps",
-        plural="replicasets",
-        singular="replicaset",
-        kind="ReplicaSet",
-        short_names=("rs",),
-        categories=("all",),
-        has_status=True,
-        has_scale=True,
-        has_generation=True,
-        columns=workloads.REPLICA_SET_COLUMNS,
-        cells=workloads.replica_set_cells,
-        default=workloads.default_replica_set,
-        validate=workloads.validate_replica_set,
-        validate_update=workloads.validate_selector_update,
-        fields=workloads.replica_set_fields,
-        field_labels=("status.replicas",),
-    ),
-    Resource(
-        group="coordination.k8s.io",
-        plural="leases",
-        singular="lease",
-        kind="Lease",
-        columns=simple.LEASE_COLUMNS,
-        cells=simple.lease_cells,
-        validate=simple.validate_lease,
-    ),
-    Resource(
-        group="discovery.k8s.io",
-        plural="endpointslices",
-        singular="endpointslice",
-        kind="EndpointSlice",
-        has_generation=True,
-        columns=endpoints.SLICE_COLUMNS,
-        cells=endpoints.slice_cells,
-        default=endpoints.default_slice,
-        validate=endpoints.validate_slice,
-        validate_update=endpoints.validate_slice_update,
-    ),
-    Resource(
-        group="networking.k8s.io",
-        plural="networkpolicies",
-        singular="networkpolicy",
-        kind="NetworkPolicy",
-        short_names=("netpol",),
-        has_generation=True,
-        columns=policies.COLUMNS,
-        cells=policies.row,
-        default=policies.default,
-        validate=policies.validate,
-    ),
 )
-
-BY_NAME: Mapping[str, Resource] = {resource.name: resource for resource in RESOURCES}
-BY_PATH: Mapping[tuple[str, str, str], Resource] = {
-    (resource.group, resource.version, resource.plural): resource for resource in RESOURCES
-}
