@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
 from emu.api import patch, schemas
-from emu.api.errors import BadRequestError, TooLargeError, UnsupportedMediaTypeError
+from emu.api.decoding import Decoded, decode, decode_json, decode_yaml, without_nulls
+from emu.api.errors import (
+    BadRequestError,
+    InvalidError,
+    Target,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+    invalid,
+)
 from emu.api.negotiation import media_types
-from emu.api.queries import dry_run, number
-from emu.api.registry import DeleteOptions, Preconditions, decode, without_nulls
+from emu.api.options import DeleteOptions, FieldValidation, delete_options
+from emu.api.registry import check_kind
 from emu.api.resource import Document, Resource
 from emu.api.routes import Route
 from emu.api.strategic import strategic_merge
@@ -32,99 +40,127 @@ async def read_body(request: web.BaseRequest) -> bytes:
     return b"".join(chunks)
 
 
-def _content_type(request: web.BaseRequest) -> str:
+def content_type(request: web.BaseRequest) -> str:
+    """The media type of the body, without parameters."""
     found = media_types(request.headers.get("Content-Type", ""))
     return found[0].name if found else "application/json"
 
 
-def _decode_body(request: web.BaseRequest, body: bytes) -> Any:
+def _decode_body(request: web.BaseRequest, body: bytes) -> Decoded:
     """A body in JSON or YAML. Raises UnsupportedMediaTypeError for anything else."""
-    content_type = _content_type(request)
-    if content_type in ("application/json", "*/*"):
-        return decode(body)
-    if content_type == "application/yaml":
-        return _decode_yaml(body)
-    if content_type == "application/vnd.kubernetes.protobuf":
+    kind = content_type(request)
+    if kind in ("application/json", "*/*"):
+        return decode_json(body)
+    if kind == "application/yaml":
+        return decode_yaml(body)
+    if kind == "application/vnd.kubernetes.protobuf":
         raise UnsupportedMediaTypeError(
             "emu does not read protobuf bodies yet, and kubectl 1.32 and newer sends them for this command: "
             "write the object as YAML and use `kubectl apply -f`, or use kubectl 1.31"
         )
     raise UnsupportedMediaTypeError(
-        f"the body of the request was in an unknown format {content_type} - accepted media types include: "
-        "application/json, application/yaml"
+        f"the body of the request was in an unknown format {kind} - accepted media types include: "
+        "application/json, application/yaml, application/vnd.kubernetes.protobuf"
     )
 
 
-def _decode_yaml(body: bytes) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(body)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(f"the body is not YAML: {error}") from None
+def object_of(request: web.BaseRequest, body: bytes) -> Decoded:
+    """The object in a body. Raises BadRequestError when it is no object."""
+    decoded = _decode_body(request, body)
+    return Decoded(_object(decoded.value), decoded.duplicates)
 
 
-def document_of(request: web.BaseRequest, body: bytes) -> Document:
-    """The object in a body, without nulls as Go would decode it."""
-    document = without_nulls(_decode_body(request, body))
-    if not isinstance(document, dict):
-        raise BadRequestError(f"the body must be an object, not {type(document).__name__}")
-    return document
+def _object(value: Any) -> Document:
+    if not isinstance(value, dict):
+        raise BadRequestError(f"the body must be an object, not {type(value).__name__}")
+    return value
 
 
-def patcher(request: web.BaseRequest, route: Route, body: bytes) -> Callable[[Document], Document]:
-    """What a patch of the request's content type does to an object."""
-    content_type = _content_type(request)
-    if content_type == patch.JSON:
-        operations = decode(body)
-        return lambda document: without_nulls(patch.json_patch(document, operations))
-    if content_type in (patch.MERGE, patch.STRATEGIC):
-        changes = decode(body)
-        if not isinstance(changes, dict):
-            raise BadRequestError("the patch must be an object")
-        if content_type == patch.STRATEGIC:
-            node = schemas.root(route.resource) if route.subresource != "scale" else {}
-            return lambda document: without_nulls(strategic_merge(document, changes, node))
-        return lambda document: without_nulls(patch.merge_patch(document, changes))
-    if content_type == patch.APPLY:
-        raise UnsupportedMediaTypeError(
-            "emu does not serve server-side apply yet: use `kubectl apply` without --server-side"
-        )
-    raise UnsupportedMediaTypeError(
-        f"the body of the request was in an unknown format {content_type} - accepted media types include: "
-        f"{patch.JSON}, {patch.MERGE}, {patch.STRATEGIC}"
-    )
+def deletion_of(request: web.BaseRequest, body: bytes) -> DeleteOptions:
+    """The DeleteOptions of a DELETE."""
+    given = _decode_body(request, body).value if body.strip() else {}
+    return delete_options(given, request.query)
 
 
-def check_structure(resource: Resource, document: Document, query: Mapping[str, str]) -> list[str]:
-    """Refuse wrong types, drop unknown fields, and give the warnings that fieldValidation asks for."""
-    mode = query.get("fieldValidation") or "Warn"
-    if mode not in ("Ignore", "Strict", "Warn"):
-        raise BadRequestError(f'invalid fieldValidation "{mode}": one of Ignore, Warn, Strict')
-    unknown = [f'unknown field "{path}"' for path in schemas.check(resource, document)]
-    if unknown and mode == "Strict":
+def checked_object(
+    resource: Resource, request: web.BaseRequest, body: bytes, mode: FieldValidation
+) -> tuple[Document, list[str]]:
+    """The object in a body and the warnings about it. Raises BadRequestError as fieldValidation asks."""
+    decoded = object_of(request, body)
+    check_kind(resource, decoded.value)
+    unknown = schemas.check(resource, decoded.value)
+    found = [f'unknown field "{path}"' for path in unknown]
+    found += [f'duplicate field "{path}"' for path in decoded.duplicates]
+    if found and mode == "Strict":
         raise BadRequestError(
             f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-            f"strict decoding error: {', '.join(unknown)}"
+            f"strict decoding error: {', '.join(found)}"
         )
-    return unknown if mode == "Warn" else []
+    return decoded.value, found if mode == "Warn" else []
 
 
-def delete_options(request: web.BaseRequest, body: bytes) -> DeleteOptions:
-    """The DeleteOptions of a body, completed by the query."""
-    given: Any = without_nulls(_decode_body(request, body)) if body.strip() else {}
-    if not isinstance(given, dict):
-        raise BadRequestError("DeleteOptions must be an object")
-    preconditions = given.get("preconditions") or {}
-    grace = given.get("gracePeriodSeconds", number(request.query, "gracePeriodSeconds"))
-    if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
-        raise BadRequestError("gracePeriodSeconds: expected an integer")
-    policy = given.get("propagationPolicy") or request.query.get("propagationPolicy")
-    if given.get("orphanDependents"):
-        policy = "Orphan"
-    return DeleteOptions(
-        grace_period_seconds=grace,
-        propagation_policy=policy,
-        preconditions=Preconditions(preconditions.get("uid"), preconditions.get("resourceVersion")),
-        dry_run=bool(given.get("dryRun")) or dry_run(request.query),
-    )
+def patcher(
+    request: web.BaseRequest, route: Route, body: bytes, mode: FieldValidation, warnings: list[str]
+) -> Callable[[Document], Document]:
+    """What a patch of the request's content type does to an object; what it warns of goes to `warnings`.
+
+    The function raises InvalidError when the result is no object of its kind.
+    """
+    kind, resource = content_type(request), route.resource
+    if kind not in _patch_types(resource):
+        raise UnsupportedMediaTypeError(
+            f"the body of the request was in an unknown format {kind} - accepted media types include: "
+            f"{', '.join(_patch_types(resource))}"
+        )
+    changes = decode(body)
+    if kind != patch.JSON:
+        changes = _object(changes)
+    typed = route.subresource != "scale"
+    node = schemas.root(resource) if kind == patch.STRATEGIC and typed else {}
+
+    def change(document: Document) -> Document:
+        if kind == patch.JSON:
+            changed = patch.json_patch(document, changes)
+        elif kind == patch.MERGE:
+            changed = patch.merge_patch(document, changes)
+        else:
+            changed = strategic_merge(document, changes, node)
+        changed = _object(without_nulls(changed))
+        return _checked(resource, changed, changes, mode, warnings) if typed else changed
+
+    return change
+
+
+def _patch_types(resource: Resource) -> tuple[str, ...]:
+    return (patch.JSON, patch.MERGE, *((patch.STRATEGIC,) if resource.strategic else ()))
+
+
+def _checked(
+    resource: Resource, changed: Document, changes: Any, mode: FieldValidation, warnings: list[str]
+) -> Document:
+    """The result of a patch, checked as a body is; what is wrong is told of the patch, with code 422."""
+    try:
+        unknown = schemas.check(resource, changed)
+    except BadRequestError as error:
+        raise _invalid_patch(changes, error.message) from None
+    found = [f'unknown field "{path}"' for path in unknown]
+    if found and mode == "Strict":
+        raise _invalid_patch(changes, f"strict decoding error: {', '.join(found)}")
+    if mode == "Warn":
+        warnings.extend(found)
+    return changed
+
+
+def _invalid_patch(changes: Any, why: str) -> InvalidError:
+    return InvalidError(Target("", "", ""), [invalid("patch", go_text(changes), why)])
+
+
+def go_text(value: Any) -> str:
+    """A value as Go's `%+v` prints it: `map[a:b c:[1 2]]`."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(go_text, value))}]"
+    if value is None:
+        return "<nil>"
+    return str(value).lower() if isinstance(value, bool) else str(value)

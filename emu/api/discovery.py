@@ -126,7 +126,9 @@ def _subresources(resource: Resource) -> list[tuple[str, str, str, str, tuple[st
         "status": (*own, change),
         "scale": ("autoscaling", "v1", "Scale", change),
         "binding": ("", "v1", "Binding", ("create",)),
+        "eviction": ("policy", "v1", "Eviction", ("create",)),
         "finalize": (*own, ("update",)),
+        "token": ("authentication.k8s.io", "v1", "TokenRequest", ("create",)),
     }
     return [(name, *found[name]) for name in resource.subresources]
 

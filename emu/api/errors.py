@@ -92,6 +92,8 @@ class StatusError(Exception):
 
     code = 500
     reason = "InternalError"
+    retry_after = 0
+    """Seconds after which a client may try again, 0 if it need not."""
 
     def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -153,6 +155,19 @@ class UnauthorizedError(StatusError):
 
     def __init__(self) -> None:
         super().__init__("Unauthorized")
+
+
+class ForeignHostError(StatusError):
+    """The request was meant for another host: a page that a browser shows must not reach the cluster."""
+
+    code = 403
+    reason = "Forbidden"
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f'forbidden: this API server is not "{host}"; use 127.0.0.1, localhost, or a name of the Service '
+            "kubernetes"
+        )
 
 
 class ForbiddenError(StatusError):
@@ -303,6 +318,18 @@ class UnprocessableError(StatusError):
 
     code = 422
     reason = "Invalid"
+
+
+class TooManyRequestsError(StatusError):
+    """It cannot be done now; the client may try again."""
+
+    code = 429
+    reason = "TooManyRequests"
+    retry_after = 10
+
+    def __init__(self, message: str, why: str) -> None:
+        causes = [{"reason": "DisruptionBudget", "message": why}]
+        super().__init__(message, {"causes": causes, "retryAfterSeconds": self.retry_after})
 
 
 class InternalError(StatusError):

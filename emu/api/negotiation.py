@@ -37,6 +37,11 @@ class Form(NamedTuple):
     metadata_only: bool = False
     """Whether PartialObjectMetadata was asked for."""
 
+    @property
+    def plain(self) -> bool:
+        """Whether objects are given as they are."""
+        return not self.table and not self.metadata_only
+
 
 @lru_cache(maxsize=256)
 def answer_form(accept: str) -> Form:
@@ -44,7 +49,7 @@ def answer_form(accept: str) -> Form:
     if not accept:
         return Form()
     for media_type in media_types(accept):
-        if media_type.name not in ("application/json", "*/*", "application/*"):
+        if media_type.name not in ("application/json", "application/yaml", "*/*", "application/*"):
             continue
         kind = media_type.parameters.get("as", "")
         version = media_type.parameters.get("v", "")

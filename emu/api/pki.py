@@ -29,6 +29,11 @@ _NAMES = (
 )
 
 
+def host_names(cluster_domain: str) -> tuple[str, ...]:
+    """The names that the API server goes by."""
+    return (*_NAMES, f"kubernetes.default.svc.{cluster_domain}")
+
+
 class Pki(NamedTuple):
     """What the API server is started with."""
 
@@ -53,7 +58,7 @@ def ensure_pki(directory: Path, addresses: tuple[str, ...], cluster_domain: str 
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _ensure(directory, addresses, (*_NAMES, f"kubernetes.default.svc.{cluster_domain}"))
+        return _ensure(directory, addresses, host_names(cluster_domain))
     except (OSError, ValueError, TypeError) as error:
         raise StateError(
             f"the keys in {directory} cannot be used ({error}): correct its permissions, or remove it and "

@@ -18,14 +18,6 @@ from emu.core.selectors import SelectorError, parse_field_selector, parse_label_
 _encode = msgspec.json.Encoder().encode
 
 
-def dry_run(query: Mapping[str, str]) -> bool:
-    """Whether a write shall only be tried."""
-    value = query.get("dryRun")
-    if value not in (None, "", "All"):
-        raise BadRequestError(f'invalid dryRun value "{value}": the only value is "All"')
-    return value == "All"
-
-
 def number(query: Mapping[str, str], key: str) -> int | None:
     """A numeric parameter, None when it is not given."""
     text = query.get(key)

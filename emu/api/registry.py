@@ -9,27 +9,29 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
-import msgspec
-
+from emu.api import namespaces
 from emu.api.errors import (
     AlreadyExistsError,
     BadRequestError,
     ConflictError,
     FieldError,
-    ForbiddenError,
     InvalidError,
-    MethodNotAllowedError,
     NotFoundError,
+    forbidden,
     invalid,
 )
 from emu.api.naming import check_metadata
+from emu.api.options import DeleteOptions, Preconditions, WriteOptions
 from emu.api.resource import Document, Resource
 from emu.api.store import Item, Key, Store
 
 _NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _OWNED_BY_SERVER = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
+
+# Source: `deletionFinalizersForGarbageCollection` in apiserver's generic registry.
+_FINALIZERS = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
 
 
 class Admission(Protocol):
@@ -46,25 +48,12 @@ class Admission(Protocol):
         """After a create, update or deletion (new is None), and for each stored object at start."""
 
 
-class Preconditions(NamedTuple):
-    """`preconditions` of DeleteOptions."""
-
-    uid: str | None = None
-    resource_version: str | None = None
-
-
-class DeleteOptions(NamedTuple):
-    """What a DELETE asks for."""
-
-    grace_period_seconds: int | None = None
-    propagation_policy: str | None = None
-    preconditions: Preconditions = Preconditions()
-    dry_run: bool = False
-
-
 def now_text(now: float | None = None) -> str:
     """The time as `metav1.Time`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+
+
+BY_THE_SERVER = WriteOptions(manager="kube-apiserver")
 
 
 class Registry:
@@ -85,9 +74,9 @@ class Registry:
         for name, admission in self._admissions.items():
             for item in self.store.items(name):
                 admission.committed(item.document(), None)
-        for item in self.store.items("namespaces"):
-            if item.fields.get("status.phase") == "Terminating":
-                self._empty_namespace(item.key.name)
+        for item in self.store.items(namespaces.RESOURCE):
+            if namespaces.is_terminating(item):
+                namespaces.empty(self, item.key.name)
 
     # --- reading ---
 
@@ -101,11 +90,18 @@ class Registry:
     # --- create ---
 
     def create(
-        self, resource: Resource, namespace: str, document: Document, *, dry_run: bool = False
+        self,
+        resource: Resource,
+        namespace: str,
+        document: Document,
+        options: WriteOptions = BY_THE_SERVER,
     ) -> Document:
         """Create an object and give it as stored."""
-        self._check_identity(resource, namespace, "", document)
+        check_kind(resource, document)
+        _check_namespace_of(resource, namespace, document)
         metadata = document.setdefault("metadata", {})
+        if metadata.get("resourceVersion"):
+            raise BadRequestError("resourceVersion should not be set on objects to be created")
         for field in (*_OWNED_BY_SERVER, "resourceVersion", "generation"):
             metadata.pop(field, None)
         if not metadata.get("name") and metadata.get("generateName"):
@@ -113,7 +109,9 @@ class Registry:
         name = metadata.get("name", "")
         if resource.namespaced:
             metadata["namespace"] = namespace
-            self._check_namespace(resource, namespace, name)
+            namespaces.check_creation(
+                self.store, self.resources[namespaces.RESOURCE], resource, namespace, name
+            )
         else:
             metadata.pop("namespace", None)
         if resource.has_status and not resource.status_at_creation:
@@ -133,7 +131,7 @@ class Registry:
         key = Key(resource.name, namespace if resource.namespaced else "", name)
         if self.store.get(key) is not None:
             raise AlreadyExistsError(resource.target(name))
-        if dry_run:
+        if options.dry_run:
             return document
         self.store.put(key, document)
         if admission is not None:
@@ -145,47 +143,6 @@ class Registry:
             name = prefix[:58] + "".join(secrets.choice(_NAME_ALPHABET) for _ in range(5))
             if self.store.get(Key(resource.name, namespace if resource.namespaced else "", name)) is None:
                 return name
-
-    def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
-        found = self.store.get(Key("namespaces", "", namespace))
-        if found is None:
-            raise NotFoundError(self.resources["namespaces"].target(namespace))
-        if found.fields.get("status.phase") == "Terminating":
-            raise ForbiddenError(
-                resource.target(name),
-                f"unable to create new content in namespace {namespace} because it is being terminated",
-                [
-                    {
-                        "reason": "NamespaceTerminating",
-                        "message": f"namespace {namespace} is being terminated",
-                        "field": "metadata.namespace",
-                    }
-                ],
-            )
-
-    def _check_identity(self, resource: Resource, namespace: str, name: str, document: Document) -> None:
-        """The body is about the object of the path."""
-        kind, api_version = document.get("kind"), document.get("apiVersion")
-        if (kind and kind != resource.kind) or (api_version and api_version != resource.api_version):
-            group_version = api_version or resource.api_version
-            raise BadRequestError(
-                f'{kind or resource.kind} in version "{group_version}" cannot be handled as a '
-                f'{resource.kind} of version "{resource.api_version}"'
-            )
-        metadata = document.get("metadata")
-        if metadata is None:
-            return
-        if not isinstance(metadata, dict):
-            raise BadRequestError("metadata: expected an object")
-        given = metadata.get("namespace")
-        if resource.namespaced and given and given != namespace:
-            raise BadRequestError(
-                "the namespace of the provided object does not match the namespace sent on the request"
-            )
-        if name and metadata.get("name") and metadata["name"] != name:
-            raise BadRequestError(
-                f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
-            )
 
     @staticmethod
     def _refuse(resource: Resource, name: str, errors: list[FieldError]) -> None:
@@ -200,9 +157,9 @@ class Registry:
         namespace: str,
         name: str,
         change: Callable[[Document], Document],
+        options: WriteOptions = BY_THE_SERVER,
         *,
         subresource: str = "",
-        dry_run: bool = False,
     ) -> Document:
         """Replace an object by what `change` makes of a copy of it, and give it as stored.
 
@@ -212,16 +169,9 @@ class Registry:
         item = self.get(resource, namespace, name)
         old = item.document()
         new = change(item.document())
-        self._check_identity(resource, namespace, name, new)
-        given = (new.get("metadata") or {}).get("resourceVersion")
-        if given and given != str(item.version):
-            raise ConflictError(resource.target(name))
-        uid = (new.get("metadata") or {}).get("uid")
-        if uid and uid != old["metadata"]["uid"]:
-            raise ConflictError(
-                resource.target(name),
-                _uid_mismatch(uid, old),
-            )
+        check_kind(resource, new)
+        _check_name_of(resource, namespace, name, new)
+        self._check_version(resource, name, new["metadata"], item, old)
         if subresource == "status":
             new = {**old, "status": new.get("status") or {}}
             errors = resource.validate_status(new)
@@ -234,11 +184,24 @@ class Registry:
                 *check_metadata(new, resource.name_rule),
                 *resource.validate(new),
                 *resource.validate_update(new, old),
+                *_new_finalizers(new, old),
             ]
         self._refuse(resource, name, errors)
-        if new == old or dry_run:
+        if new == old or options.dry_run:
             return new
-        return self._store(resource, item.key, new, old)
+        return self.store_version(resource, item.key, new, old)
+
+    @staticmethod
+    def _check_version(resource: Resource, name: str, given: Document, item: Item, old: Document) -> None:
+        """The writer has seen the stored version, or does not care."""
+        version, uid = given.get("resourceVersion"), given.get("uid")
+        if not version and not resource.unconditional_update:
+            error = invalid("metadata.resourceVersion", version or "", "must be specified for an update")
+            raise InvalidError(resource.target(name), [error])
+        if version and version != str(item.version):
+            raise ConflictError(resource.target(name))
+        if uid and uid != old["metadata"]["uid"]:
+            raise ConflictError(resource.target(name), _uid_mismatch(uid, old))
 
     def _prepare(self, resource: Resource, new: Document, old: Document) -> None:
         """Carry over what belongs to the server, and count the generation."""
@@ -259,10 +222,11 @@ class Registry:
         if resource.has_generation and new.get("spec") != old.get("spec"):
             metadata["generation"] = before.get("generation", 0) + 1
 
-    def _store(self, resource: Resource, key: Key, new: Document, old: Document) -> Document:
+    def store_version(self, resource: Resource, key: Key, new: Document, old: Document) -> Document:
+        """Store a checked version, or remove the object if this version lets a deletion finish."""
         metadata = new["metadata"]
         if metadata.get("deletionTimestamp") and not self._held(resource, new):
-            return self._remove(key, new, old)
+            return self.remove_version(key, new, old)
         self.store.put(key, new)
         admission = self._admissions.get(resource.name)
         if admission is not None:
@@ -283,10 +247,7 @@ class Registry:
         self._check_preconditions(resource, name, item, old, options.preconditions)
         new = item.document()
         metadata = new["metadata"]
-        if options.propagation_policy == "Foreground":
-            self._add_finalizer(metadata, "foregroundDeletion")
-        elif options.propagation_policy == "Orphan":
-            self._add_finalizer(metadata, "orphan")
+        _set_finalizers(metadata, options.propagation_policy or resource.default_propagation)
         if options.dry_run:
             return new, True
         grace = self._grace(resource, new, options)
@@ -300,13 +261,14 @@ class Registry:
             metadata["deletionGracePeriodSeconds"] = grace
             if resource.has_generation:
                 metadata["generation"] = metadata.get("generation", 0) + 1
-            if resource.name == "namespaces":
+            if resource.name == namespaces.RESOURCE:
                 new["status"] = {**new.get("status", {}), "phase": "Terminating"}
             self.store.put(item.key, new)
-            if resource.name == "namespaces":
-                return self._empty_namespace(name) or new, False
+            if resource.name == namespaces.RESOURCE:
+                last = namespaces.empty(self, name)
+                return last or new, last is not None
             return new, False
-        return self._remove(item.key, new, old), True
+        return self.remove_version(item.key, new, old), True
 
     def _check_preconditions(
         self, resource: Resource, name: str, item: Item, old: Document, conditions: Preconditions
@@ -322,13 +284,8 @@ class Registry:
                 f"Precondition failed: ResourceVersion in precondition: {conditions.resource_version}, "
                 f"ResourceVersion in object meta: {item.version}",
             )
-        if resource.name == "namespaces" and name in ("default", "kube-system", "kube-public"):
-            raise ForbiddenError(resource.target(name), "this namespace may not be deleted")
-
-    @staticmethod
-    def _add_finalizer(metadata: Document, name: str) -> None:
-        if name not in metadata.get("finalizers", ()):
-            metadata["finalizers"] = [*metadata.get("finalizers", ()), name]
+        if resource.name == namespaces.RESOURCE:
+            namespaces.check_deletion(resource, name)
 
     @staticmethod
     def _grace(resource: Resource, document: Document, options: DeleteOptions) -> int:
@@ -339,7 +296,9 @@ class Registry:
         if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
             return 0
         asked = options.grace_period_seconds
-        return int(spec.get("terminationGracePeriodSeconds", 30) if asked is None else max(asked, 0))
+        if asked is None:
+            asked = int(spec.get("terminationGracePeriodSeconds", 30))
+        return asked if asked >= 0 else 1
 
     @staticmethod
     def _held(resource: Resource, document: Document) -> bool:
@@ -347,7 +306,7 @@ class Registry:
         metadata = document["metadata"]
         if metadata.get("finalizers"):
             return True
-        if resource.name == "namespaces":
+        if resource.name == namespaces.RESOURCE:
             return bool((document.get("spec") or {}).get("finalizers"))
         return bool(metadata.get("deletionGracePeriodSeconds")) and resource.name == "pods"
 
@@ -355,174 +314,90 @@ class Registry:
         """Remove an object at once, whatever holds it."""
         item = self.store.get(key)
         if item is not None:
-            self._remove(key, item.document(), item.document())
+            self.remove_version(key, item.document(), item.document())
 
-    def _remove(self, key: Key, last: Document, old: Document) -> Document:
+    def remove_version(self, key: Key, last: Document, old: Document) -> Document:
+        """Remove an object; `last` is what its watchers see."""
         self.store.delete(key, last)
         admission = self._admissions.get(key.resource)
         if admission is not None:
             admission.committed(None, old)
         if key.namespace:
-            self.finish_namespace(key.namespace)
+            namespaces.finish(self, key.namespace)
         return last
 
-    def _empty_namespace(self, namespace: str) -> Document | None:
-        """Delete what a terminating namespace holds, then the namespace when nothing is left.
 
-        Pods on nodes go when their kubelet says so, and objects with finalizers when those are done; the
-        last of them takes the namespace along.
-        """
-        left = False
-        for resource in self.resources.values():
-            if not resource.namespaced:
-                continue
-            for item in self.store.items(resource.name, namespace):
-                _, gone = self.delete(resource, namespace, item.key.name, DeleteOptions())
-                left = left or not gone
-        return None if left else self.finish_namespace(namespace)
+def check_kind(resource: Resource, document: Document) -> None:
+    """The body is of the kind that the path serves. Raises BadRequestError."""
+    kind, api_version = document.get("kind"), document.get("apiVersion")
+    if api_version and api_version != resource.api_version:
+        raise BadRequestError(
+            f"the API version in the data ({api_version}) does not match the expected API version "
+            f"({resource.api_version})"
+        )
+    if kind and kind != resource.kind:
+        raise BadRequestError(
+            f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
+        )
+    if not isinstance(document.get("metadata", {}), dict):
+        raise BadRequestError("metadata: expected an object")
 
-    def finish_namespace(self, namespace: str) -> Document | None:
-        """Remove a terminating namespace that is empty. Gives it as it was last, None if it stays."""
-        item = self.store.get(Key("namespaces", "", namespace))
-        if item is None or item.fields.get("status.phase") != "Terminating":
-            return None
-        if any(
-            self.store.items(resource.name, namespace)
-            for resource in self.resources.values()
-            if resource.namespaced
-        ):
-            return None
-        old = item.document()
-        new = item.document()
-        new["spec"] = {key: value for key, value in new.get("spec", {}).items() if key != "finalizers"}
-        if new["metadata"].get("finalizers"):
-            self.store.put(item.key, new)
-            return new
-        return self._remove(item.key, new, old)
 
-    # --- subresources ---
+def _check_namespace_of(resource: Resource, namespace: str, document: Document) -> None:
+    given = (document.get("metadata") or {}).get("namespace")
+    if resource.namespaced and given and given != namespace:
+        raise BadRequestError(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
 
-    def bind(self, namespace: str, name: str, binding: Document, *, dry_run: bool = False) -> None:
-        """`pods/binding`: put a pod on a node."""
-        pods = self.resources["pods"]
-        target = (binding.get("target") or {}).get("name", "")
-        if not target:
-            raise InvalidError(
-                pods.target(name), [FieldError("target.name", "FieldValueRequired", "Required value")]
-            )
-        item = self.get(pods, namespace, name)
-        old, new = item.document(), item.document()
-        if new["metadata"].get("deletionTimestamp"):
-            raise ConflictError(
-                pods.target(name), f"pod {name} is being deleted, cannot be assigned to a host"
-            )
-        if new["spec"].get("nodeName"):
-            raise ConflictError(
-                pods.target(name), f'pod {name} is already assigned to node "{new["spec"]["nodeName"]}"'
-            )
-        new["spec"]["nodeName"] = target
-        conditions = new.setdefault("status", {}).setdefault("conditions", [])
-        conditions[:] = [entry for entry in conditions if entry.get("type") != "PodScheduled"]
-        conditions.append({"type": "PodScheduled", "status": "True", "lastTransitionTime": now_text()})
-        if not dry_run:
-            self._store(pods, item.key, new, old)
 
-    def scale_of(self, resource: Resource, item: Item) -> Document:
-        """The autoscaling/v1 Scale of a workload."""
-        return scale_document(resource, item.document())
+def _check_name_of(resource: Resource, namespace: str, name: str, document: Document) -> None:
+    metadata = document.setdefault("metadata", {})
+    given = metadata.get("name")
+    if not given:
+        raise BadRequestError(
+            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )
+    if given != name:
+        raise BadRequestError(f"the name of the object ({given}) does not match the name on the URL ({name})")
+    if resource.namespaced and metadata.get("namespace", namespace) != namespace:
+        raise BadRequestError(
+            f"the namespace of the object ({metadata['namespace']}) does not match the namespace on the "
+            f"request ({namespace})"
+        )
 
-    def set_scale(
-        self,
-        resource: Resource,
-        namespace: str,
-        name: str,
-        change: Callable[[Document], Document],
-        *,
-        dry_run: bool = False,
-    ) -> Document:
-        """Change the replicas of a workload through its Scale."""
 
-        def apply(document: Document) -> Document:
-            scale = change(scale_document(resource, document))
-            replicas = (scale.get("spec") or {}).get("replicas", 0)
-            if not isinstance(replicas, int) or isinstance(replicas, bool):
-                raise BadRequestError("spec.replicas: expected an integer")
-            if replicas < 0:
-                raise InvalidError(
-                    resource.target(name),
-                    [invalid("spec.replicas", replicas, "must be greater than or equal to 0")],
-                )
-            document["spec"]["replicas"] = replicas
-            given = (scale.get("metadata") or {}).get("resourceVersion")
-            if given:
-                document["metadata"]["resourceVersion"] = given
-            return document
+def _new_finalizers(new: Document, old: Document) -> list[FieldError]:
+    """An object that is being deleted gets no further finalizers."""
+    if not old["metadata"].get("deletionTimestamp"):
+        return []
+    before = old["metadata"].get("finalizers") or ()
+    added = [name for name in new["metadata"].get("finalizers") or () if name not in before]
+    if not added:
+        return []
+    listed = ", ".join(f'"{name}"' for name in added)
+    return [
+        forbidden(
+            "metadata.finalizers",
+            "no new finalizers can be added if the object is being deleted, found new finalizers "
+            f"[]string{{{listed}}}",
+        )
+    ]
 
-        return scale_document(resource, self.update(resource, namespace, name, apply, dry_run=dry_run))
 
-    def finalize(self, name: str, document: Document) -> Document:
-        """`namespaces/finalize`: only the finalizers of the spec change."""
-        namespaces = self.resources["namespaces"]
-        item = self.get(namespaces, "", name)
-        old = item.document()
-        new = {**item.document(), "spec": document.get("spec") or {}}
-        if not new["metadata"].get("deletionTimestamp"):
-            raise MethodNotAllowedError("finalize")
-        return self._store(namespaces, item.key, new, old)
+def _set_finalizers(metadata: Document, policy: str | None) -> None:
+    """Hold an object for the garbage collector, or no longer; without a policy nothing changes."""
+    if policy is None:
+        return
+    wanted = _FINALIZERS.get(policy)
+    kept = [name for name in metadata.get("finalizers") or () if name not in _FINALIZERS.values()]
+    finalizers = [*kept, wanted] if wanted else kept
+    if finalizers:
+        metadata["finalizers"] = finalizers
+    else:
+        metadata.pop("finalizers", None)
 
 
 def _uid_mismatch(wanted: str, document: Document) -> str:
     found = document["metadata"]["uid"]
     return f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
-
-
-def scale_document(resource: Resource, document: Document) -> Document:
-    """The autoscaling/v1 Scale of a workload's document."""
-    metadata, spec, status = document["metadata"], document["spec"], document.get("status") or {}
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": {
-            key: metadata[key]
-            for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-            if key in metadata
-        },
-        "spec": {"replicas": spec.get("replicas", 0)},
-        "status": {
-            "replicas": status.get("replicas", 0),
-            "selector": selector_text(spec.get("selector") or {}),
-        },
-    }
-
-
-def selector_text(document: Mapping[str, Any]) -> str:
-    """A label selector in the form of a query."""
-    terms = [f"{key}={value}" for key, value in sorted((document.get("matchLabels") or {}).items())]
-    for entry in document.get("matchExpressions") or ():
-        match entry["operator"]:
-            case "Exists":
-                terms.append(entry["key"])
-            case "DoesNotExist":
-                terms.append(f"!{entry['key']}")
-            case _:
-                terms.append(
-                    f"{entry['key']} {entry['operator'].lower()} ({','.join(entry.get('values') or ())})"
-                )
-    return ",".join(terms)
-
-
-def without_nulls(value: Any) -> Any:
-    """A decoded body without the keys whose value is null, as Go's decoding has it."""
-    if isinstance(value, dict):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [without_nulls(item) for item in value]
-    return value
-
-
-def decode(body: bytes) -> Any:
-    """A JSON body. Raises BadRequestError."""
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(f"the body is not JSON: {error}") from None

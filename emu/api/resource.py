@@ -103,11 +103,17 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     status_at_creation: bool = False
     """Whether a create may carry a status, as a kubelet's registration of its Node does."""
     has_scale: bool = False
+    label_selector: bool = True
+    """Whether `spec.selector` is a LabelSelector, or a plain map of labels."""
     more_subresources: tuple[str, ...] = ()
     """Served besides status and scale."""
     unserved_subresources: tuple[str, ...] = ()
     """Those that Kubernetes has and emu answers with 501."""
     has_generation: bool = False
+    unconditional_update: bool = True
+    """Whether a PUT may leave out the resourceVersion."""
+    default_propagation: str | None = None
+    """What becomes of dependents when a DELETE does not say; None leaves it to the finalizers."""
     deletion_answers_object: bool = False
     """Whether DELETE answers with the object, as the published OpenAPI says for some kinds, or a Status."""
     name_rule: NameRule = dns_subdomain
@@ -133,6 +139,12 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         if self.view is not None:
             return self.view.of
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def show(self, document: Document) -> Document:
+        """A stored document, which may be changed, in the form of this row."""
+        if self.view is None:
+            return document
+        return {**self.view.shown(document), "apiVersion": self.api_version, "kind": self.kind}
 
     @property
     def subresources(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from aiohttp import web
 from emu.api.bootstrap import bootstrap
 from emu.api.errors import PortTakenError, StateError
 from emu.api.http import Api
-from emu.api.pki import ensure_pki
+from emu.api.pki import ensure_pki, host_names
 from emu.api.registry import Registry, now_text
 from emu.api.resources import BY_NAME
 from emu.api.schemas import require_data
@@ -54,7 +54,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> int:
     stack.callback(store.close)
     registry = Registry(store, BY_NAME, {"services": ServiceAdmission(config.ranges)})
     registry.load()
-    api = Api(registry, pki.token)
+    api = Api(registry, pki.token, host_names(config.cluster_domain))
     runner = web.ServerRunner(
         web.Server(api.handle, handler_cancellation=True, access_log=None),
         handle_signals=False,
