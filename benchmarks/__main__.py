@@ -1,13 +1,17 @@
-"""Run the benchmarks that are named, or all: `python -m benchmarks [startup] [services]`."""
+"""Run the benchmarks that are named, or all: `python -m benchmarks [policy] [startup] [services]`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from benchmarks import services, startup
+from benchmarks import policy, services, startup
 
-BENCHMARKS: dict[str, Callable[[], None]] = {"startup": startup.run, "services": services.run}
+BENCHMARKS: dict[str, Callable[[], None]] = {
+    "policy": policy.run,
+    "startup": startup.run,
+    "services": services.run,
+}
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""The engine at the size that it is made for: 10,000 pods on 100 nodes, 1,000 policies, 100 namespaces."""
+"""The policy engine at its size: 10,000 pods on 100 nodes, 1,000 policies, 100 namespaces."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from emu.core.addresses import to_int, to_str
 from emu.core.objects import NetworkPolicy, Pod
 from emu.core.policy import PolicyEngine
 
-# The machine that runs the tests may be slow and busy; a wrong order of growth is far beyond this.
-SLACK = 4
+AIM_BUILD_SECONDS = 1.0
+AIM_CHANGE_SECONDS = 0.020
 
 
 def pod(number: int, **labels: str) -> Pod:
@@ -52,7 +52,8 @@ def seconds(action: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def test_build_and_changes_cost_what_they_should() -> None:
+def run() -> None:
+    print("policy engine: 10,000 pods, 1,000 policies, 100 namespaces (processor time)")
     pods = [pod(number) for number in range(10_000)]
     policies = [policy(number) for number in range(1_000)]
     engine = PolicyEngine()
@@ -64,7 +65,7 @@ def test_build_and_changes_cost_what_they_should() -> None:
             engine.set_policy(item)
         engine.sources(pods[0].ip, 80)
 
-    assert seconds(build) < 1.0 * SLACK
+    print(f"  build                {seconds(build):8.3f} s    (aim <= {AIM_BUILD_SECONDS:.0f} s)")
     hosted = [item for item in pods if item.spec.node_name == "node-7"]
 
     def refresh() -> None:
@@ -72,9 +73,11 @@ def test_build_and_changes_cost_what_they_should() -> None:
             engine.sources(item.ip, 80)
 
     refresh()
-    for change in (
-        lambda: engine.set_pod(pod(7, new="label")),
-        lambda: engine.remove_pod(pods[8].key),
-        lambda: engine.set_policy(policy(7, port=81)),
+    for name, change in (
+        ("one pod changed", lambda: engine.set_pod(pod(7, new="label"))),
+        ("one pod removed", lambda: engine.remove_pod(pods[8].key)),
+        ("one policy changed", lambda: engine.set_policy(policy(7, port=81))),
     ):
-        assert seconds(change) + seconds(refresh) < 0.020 * SLACK
+        took = seconds(change) + seconds(refresh)
+        print(f"  {name:<20} {took * 1000:8.1f} ms   (aim <= {AIM_CHANGE_SECONDS * 1000:.0f} ms)")
+    print()
