@@ -69,7 +69,7 @@ class Reflector(Generic[T]):
         field_selector: str = "",
     ) -> None:
         self._client = client
-        self._view = view
+        self.view = view
         self._path = view.resource.path(namespace)
         self._params = selector_params(label_selector, field_selector)
         self._listeners: list[Listener[T]] = []

@@ -12,7 +12,7 @@ from emu.client.events import EventRecorder
 from emu.client.rest import JSON, MERGE_PATCH, ApiError, Client
 from emu.controllers.informers import Informers
 from emu.core.config import ClusterConfig
-from emu.core.objects import Object, ResourceName
+from emu.core.objects import Object, OwnerReference, ResourceName
 
 _AT_ONCE = 16
 
@@ -166,20 +166,20 @@ def owner_reference(owner: Object) -> dict[str, Any]:
 
 def adopt(item: Object, owner: Object) -> Patch:
     """Make `owner` the controller of an object that has none."""
-    references = [plain(reference) for reference in item.metadata.owner_references]
-    return _owners(item, [*references, owner_reference(owner)])
+    return set_owners(item, item.metadata.owner_references, owner_reference(owner))
 
 
 def release(item: Object, owner: Object) -> Patch:
     """Let go of an object that does not match its owner's selector any more."""
-    return _owners(item, [plain(r) for r in item.metadata.owner_references if r.uid != owner.metadata.uid])
+    return set_owners(item, [r for r in item.metadata.owner_references if r.uid != owner.metadata.uid])
 
 
-def _owners(item: Object, references: list[Any]) -> Patch:
+def set_owners(item: Object, references: Iterable[OwnerReference], *more: dict[str, Any]) -> Patch:
+    """Give an object these owners, if it is still the version that was seen."""
     metadata = {
         "uid": item.metadata.uid,
         "resourceVersion": item.metadata.resource_version,
-        "ownerReferences": references,
+        "ownerReferences": [*map(plain, references), *more],
     }
     return Patch(item.resource, item.namespace, item.name, {"metadata": metadata})
 

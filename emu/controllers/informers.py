@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
 
 from emu.client.reflector import Reflector
 from emu.client.rest import Client
@@ -51,6 +53,15 @@ class Informers:
         if view.resource not in self._reflectors:
             self._reflectors[view.resource] = Reflector(self._client, view)
         return self._reflectors[view.resource]
+
+    def view(self, resource: ResourceName, kind: str) -> type[Object]:
+        """The view that the process has of a kind; one of the metadata alone where nobody asked for more."""
+        if resource in self._reflectors:
+            return self._reflectors[resource].view
+        namespace = {"resource": resource, "kind": kind}
+        return cast(
+            "type[Object]", msgspec.defstruct(kind, (), bases=(Object,), namespace=namespace, frozen=True)
+        )
 
     def index(self, view: type[T], name: str, values: Callable[[T], Iterable[Hashable]]) -> Index[T]:
         """The shared index of a kind under a name; the first who asks for it says what it holds."""

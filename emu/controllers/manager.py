@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 
+from emu.client.discovery import served_kinds
 from emu.client.events import EventRecorder
 from emu.client.kubeconfig import wait_for_credentials
 from emu.client.rest import Client
@@ -37,6 +38,7 @@ async def run(settings: Settings) -> None:
     async with Client(credentials, agent="emu-controllers") as client:
         informers = Informers(client)
         context = Context(client, informers, settings.config, functools.partial(EventRecorder, client))
+        await client.wait_until_ready()
         service_pods = ServicePods(informers)
         controllers = (
             NodeIpamController(context),
@@ -48,10 +50,9 @@ async def run(settings: Settings) -> None:
             EndpointsController(context, service_pods),
             LoadBalancerController(context),
             NodeLifecycleController(context),
-            GarbageCollector(context),
             NamespaceController(context, credentials.ca),
+            GarbageCollector(context, await served_kinds(client)),
         )
-        await client.wait_until_ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(informers.run())
             group.create_task(bootstrap(client, settings.config, LoopbackPlane(), informers.reflector(Node)))

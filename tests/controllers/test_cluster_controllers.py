@@ -9,7 +9,7 @@ from controller_objects import NOW, metadata, node, owner, pod, view
 from emu.controllers import bootstrap, garbage_collector, namespaces, node_lifecycle
 from emu.controllers.actions import Patch, Report, Requeue
 from emu.core.config import ClusterConfig, ProxyMode
-from emu.core.objects import ConfigMap, EndpointSlice, Node, OwnerReference
+from emu.core.objects import ConfigMap, EndpointSlice, Node
 
 UNREACHABLE = [
     {"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"},
@@ -66,26 +66,40 @@ def test_taints(rule: str, subject: Node, expected: list[dict[str, str]] | None)
     assert patch.patch["spec"]["taints"] == expected, rule
 
 
+SERVED = [
+    garbage_collector.GroupKind("apps", "ReplicaSet"),
+    garbage_collector.GroupKind("", "Service"),
+]
+
+
 @pytest.mark.parametrize(
     ("rule", "owners", "living", "expected"),
     [
-        ("no owner", [], [], False),
-        ("the owner lives", [owner("ReplicaSet", "rs")], ["uid-rs"], False),
-        ("the owner is gone", [owner("ReplicaSet", "rs")], [], True),
-        ("one of two lives", [owner("ReplicaSet", "a"), owner("Service", "b")], ["uid-b"], False),
-        ("a kind that is not looked after", [{**owner("Job", "j"), "apiVersion": "batch/v1"}], [], False),
+        ("no owner", [], [], []),
+        ("the owner lives", [owner("ReplicaSet", "rs")], ["uid-rs"], []),
+        ("the owner is gone", [owner("ReplicaSet", "rs")], [], ["Delete"]),
+        (
+            "one of two lives: the other reference goes",
+            [owner("ReplicaSet", "a"), {**owner("Service", "b"), "apiVersion": "v1"}],
+            ["uid-b"],
+            ["Patch"],
+        ),
+        ("a kind that is not served", [{**owner("Job", "j"), "apiVersion": "batch/v1"}], [], []),
+        (
+            "another version of a served group",
+            [{**owner("ReplicaSet", "r"), "apiVersion": "apps/v9"}],
+            [],
+            ["Delete"],
+        ),
     ],
 )
-def test_orphaned(rule: str, owners: list[dict[str, object]], living: list[str], expected: bool) -> None:
+def test_owners_that_are_gone(
+    rule: str, owners: list[dict[str, object]], living: list[str], expected: list[str]
+) -> None:
     subject = view(EndpointSlice, {"metadata": metadata("s", ownerReferences=owners)})
-    assert garbage_collector.orphaned(subject, living) is expected, rule
-
-
-def test_owner_kinds() -> None:
-    found = garbage_collector.owner_kind(OwnerReference(api_version="v1", kind="Service"))
-    assert found is not None
-    assert found.kind == "Service"
-    assert garbage_collector.owner_kind(OwnerReference(api_version="example.com/v1", kind="Service")) is None
+    gone = garbage_collector.absent(subject, living, SERVED)
+    actions = garbage_collector.collect(subject, gone)
+    assert [type(action).__name__ for action in actions] == expected, rule
 
 
 @pytest.mark.parametrize(
@@ -101,9 +115,17 @@ def test_owner_kinds() -> None:
 def test_finalizers(rule: str, finalizer: str, count: int, expected: list[str]) -> None:
     gone = metadata("s", finalizers=[finalizer], deletionTimestamp="2026-01-01T00:00:00Z")
     subject = view(EndpointSlice, {"metadata": gone})
-    owned = [pod(f"p{n}", owners=[owner("X", "s")]) for n in range(count)]
+    reference = {**owner("X", "s"), "blockOwnerDeletion": finalizer == "foregroundDeletion"}
+    owned = [pod(f"p{n}", owners=[reference]) for n in range(count)]
     actions = garbage_collector.finalize(subject, owned)
     assert [type(action).__name__ for action in actions] == expected, rule
+
+
+def test_foreground_deletion_waits_only_for_what_blocks_it() -> None:
+    gone = metadata("s", finalizers=["foregroundDeletion"], deletionTimestamp="2026-01-01T00:00:00Z")
+    subject = view(EndpointSlice, {"metadata": gone})
+    (action,) = garbage_collector.finalize(subject, [pod("p", owners=[owner("X", "s")])])
+    assert isinstance(action, Patch)
 
 
 def test_events_live_for_an_hour() -> None:
