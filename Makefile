@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up down test lint format bench clean
+.PHONY: demo up down test lint format bench docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/emu demo
@@ -30,6 +30,10 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
+
+# Pages that are made from the code.
+docs: $(INSTALLED)
+	$(BIN)/python -m emu.api.reference > docs/reference/api.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis emu/api/data
