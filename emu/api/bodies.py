@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from emu.api import patch, schemas
+from emu.api import patch, protobuf, schemas
 from emu.api.decoding import Decoded, decode, decode_json, decode_yaml, without_nulls
 from emu.api.errors import (
     BadRequestError,
@@ -47,20 +47,17 @@ def content_type(request: web.BaseRequest) -> str:
 
 
 def _decode_body(request: web.BaseRequest, body: bytes) -> Decoded:
-    """A body in JSON or YAML. Raises UnsupportedMediaTypeError for anything else."""
+    """A body in JSON, YAML or protobuf. Raises UnsupportedMediaTypeError for anything else."""
     kind = content_type(request)
     if kind in ("application/json", "*/*"):
         return decode_json(body)
     if kind == "application/yaml":
         return decode_yaml(body)
-    if kind == "application/vnd.kubernetes.protobuf":
-        raise UnsupportedMediaTypeError(
-            "emu does not read protobuf bodies yet, and kubectl 1.32 and newer sends them for this command: "
-            "write the object as YAML and use `kubectl apply -f`, or use kubectl 1.31"
-        )
+    if kind == protobuf.MEDIA_TYPE:
+        return Decoded(protobuf.decode(body), [])
     raise UnsupportedMediaTypeError(
         f"the body of the request was in an unknown format {kind} - accepted media types include: "
-        "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        f"application/json, application/yaml, {protobuf.MEDIA_TYPE}"
     )
 
 
