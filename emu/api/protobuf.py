@@ -76,6 +76,8 @@ def _malformed(why: str) -> NoReturn:
 
 def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
     """An unsigned number of up to 64 bits, and where it ends."""
+    if at < end and body[at] < 0x80:
+        return body[at], at + 1
     value = shift = 0
     while at < end:
         byte = body[at]
@@ -142,10 +144,13 @@ def _unpack(body: bytes, start: int, end: int, message: str, field: Field, docum
     if field.shape is not Shape.LIST:
         _wrong_wire_type(message, field, _DELIMITED)
     convert = _NUMBERS[field.type]
+    numbers = []
     at = start
     while at < end:
         number, at = _varint(body, at, end)
-        _put(document, field, convert(number))
+        numbers.append(convert(number))
+    if numbers:
+        document.setdefault(field.name, []).extend(numbers)
 
 
 def _put(document: dict[str, Any], field: Field, value: Any) -> None:

@@ -464,6 +464,15 @@ def _references(node: Any) -> list[str]:
     return here + [name for value in node.values() for name in _references(value)]
 
 
+def sent(node: Any) -> dict[str, Any]:
+    """The properties of a definition that are fields in protobuf: the TypeMeta of kinds is in the envelope."""
+    properties = node.get("properties", {})
+    kind = "x-kubernetes-group-version-kind" in node
+    return {
+        name: value for name, value in properties.items() if not (kind and name in ("apiVersion", "kind"))
+    }
+
+
 def misfit(node: Any, field: Field) -> str:
     """How a field of the table contradicts the OpenAPI property, or nothing."""
     shape = Shape.LIST if "items" in node else Shape.MAP if "additionalProperties" in node else Shape.ONE
@@ -494,11 +503,9 @@ def test_every_property_of_a_served_kind_has_its_number(resource: Resource):
     assert kinds()[resource.api_version, resource.kind] == message_of(root)
     wrong = {}
     for definition in reachable(root):
-        properties = dict(schemas.types()[definition].get("properties", {}))
+        properties = sent(schemas.types()[definition])
         if not properties:
             continue
-        if definition == root:
-            del properties["apiVersion"], properties["kind"]
         message = message_of(definition)
         known = flattened(message)
         for name, node in properties.items():
@@ -554,8 +561,8 @@ def sample(node: Any) -> Any:
             return [sample(items)] * 2
         case {"additionalProperties": values}:
             return {"key": sample(values), "": sample(values)}
-        case {"properties": properties}:
-            return {name: sample(value) for name, value in properties.items()}
+        case {"properties": _}:
+            return {name: sample(value) for name, value in sent(node).items()}
         case {"x-kubernetes-int-or-string": True}:
             return "10"
         case {"type": "integer"}:
