@@ -25,6 +25,8 @@ from emu.api.ownership import (
     compared,
     keep_times,
     owners,
+    parent_owners,
+    scale_owners,
     set_owners,
     taken,
     without_unowned,
@@ -103,6 +105,28 @@ def apply(
     if live is not None:
         keep_times(result, live)
     return result
+
+
+def apply_scale(
+    parent: Document,
+    scale: Document,
+    applied: Document,
+    node: Node,
+    manager: Manager,
+    now: str,
+    *,
+    force: bool,
+) -> tuple[Document, Owners]:
+    """The Scale that results from applying one, and the entries of its workload `parent` then.
+
+    `scale` is the live Scale and `node` its definition; `manager` has the version and subresource of Scale.
+    Raises as `apply` does.
+    """
+    held = owners(parent)
+    live = {**scale}
+    set_owners(live, scale_owners(held))
+    result = apply(live, applied, node, manager, now, force=force)
+    return result, parent_owners(held, owners(result), parent["apiVersion"])
 
 
 def _check(applied: Document, node: Node, shape: Shape, manager: Manager) -> None:

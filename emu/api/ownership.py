@@ -102,9 +102,12 @@ def decode(entries: Any) -> Owners:
 
 
 def owners(document: Document | None) -> Owners:
-    """The entries of a stored object."""
+    """The entries of a stored object: none where there are others than this server writes."""
     metadata = document.get("metadata") if document else None
-    return dict(map(_read, (metadata or {}).get("managedFields") or ()))
+    try:
+        return dict(map(_read, (metadata or {}).get("managedFields") or ()))
+    except (AttributeError, KeyError, TypeError):
+        return {}
 
 
 def _read(entry: dict[str, Any]) -> tuple[Manager, Entry]:

@@ -5,16 +5,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emu.api.apply import LAST_APPLIED, ApplyConflictError, apply
+from emu.api.apply import LAST_APPLIED, ApplyConflictError, apply, apply_scale
 from emu.api.errors import BadRequestError
 from emu.api.fieldsets import contains, paths
-from emu.api.ownership import APPLY, Manager, owners
+from emu.api.ownership import APPLY, Manager, owners, set_owners
 from emu.api.resource import Document
 from emu.api.resources import BY_NAME
-from emu.api.schemas import root
+from emu.api.schemas import root, types
 from emu.api.shapes import added, shape_of
 from tests.api.ownership_scenes import THING, Write, applies, content, document, owned, scene, updates, write
 
+NOW = "2026-01-01T00:00:00Z"
 A, B, C = '.items[name="a"]', '.items[name="b"]', '.items[name="c"]'
 
 
@@ -431,6 +432,11 @@ def test_after_force_another_applier_gives_way_silently():
             '.ports: duplicate entries for key [port=80,protocol="TCP"]',
             id="the same by default",
         ),
+        pytest.param(
+            {"items": [{"value": 1}, {"value": 2}]},
+            '.items: duplicate entries for key [name=""]',
+            id="a key without a default that is left out is empty",
+        ),
         pytest.param({"set": ["a", "a"]}, '.set: duplicate entries for key [="a"]', id="a set with doubles"),
         pytest.param(
             {"text": 1}, ".text: expected string, got &value.valueUnstructured{Value:1}", id="no string"
@@ -528,6 +534,49 @@ def test_a_kind_without_schema_is_merged_by_keys():
     )
     assert content(live) == {"spec": {"a": {"c": 2}, "list": [2]}}
     assert owned(live) == {"one": [".spec", ".spec.list"], "two": [".spec", ".spec.a", ".spec.a.c"]}
+
+
+# --- scale ---
+
+
+SCALE = types()["io.k8s.api.autoscaling.v1.Scale"]
+HPA = Manager("hpa", APPLY, "autoscaling/v1", "scale")
+
+
+def scale(replicas: int) -> Document:
+    named = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "x"}}
+    return {**named, "spec": {"replicas": replicas}}
+
+
+def workload() -> Document:
+    manager = Manager("one", APPLY, "apps/v1")
+    configuration = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "x"},
+        "spec": {"replicas": 1, "paused": True},
+    }
+    return apply(None, configuration, root(BY_NAME["deployments.apps"]), manager, NOW, force=False)
+
+
+def test_an_applied_scale_is_an_entry_of_the_workload():
+    parent = workload()
+    with pytest.raises(ApplyConflictError, match=r'conflict with "one": \.spec\.replicas$'):
+        apply_scale(parent, scale(1), scale(2), SCALE, HPA, NOW, force=False)
+    result, held = apply_scale(parent, scale(1), scale(2), SCALE, HPA, NOW, force=True)
+    assert result["spec"] == {"replicas": 2}
+    set_owners(parent, held)
+    assert owned(parent) == {"one": [".spec.paused"], "hpa/scale": [".spec.replicas"]}
+    assert {entry.api_version for entry in held.values()} == {"apps/v1"}
+    again, same = apply_scale(parent, scale(2), scale(2), SCALE, HPA, NOW, force=False)
+    assert (again["spec"], same) == ({"replicas": 2}, held)
+
+
+def test_the_same_scale_is_shared():
+    parent = workload()
+    _, held = apply_scale(parent, scale(1), scale(1), SCALE, HPA, NOW, force=False)
+    set_owners(parent, held)
+    assert owned(parent) == {"one": [".spec.paused", ".spec.replicas"], "hpa/scale": [".spec.replicas"]}
 
 
 # --- from client-side to server-side apply ---
@@ -656,7 +705,7 @@ def every_path(live: Document) -> set[tuple[str, ...]]:
     return set(paths({key: node for key, node in added(live, shape_of(THING)).items() if key != "."}))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(SCENES, CONTENTS)
 def test_applying_twice_is_applying_once(writes: list[Write], body: dict[str, Any]):
     once = write(scene(*writes), applies("me", force=True, **body), "2026-02-01T00:00:00Z")
@@ -664,7 +713,7 @@ def test_applying_twice_is_applying_once(writes: list[Write], body: dict[str, An
     assert again == once
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(SCENES, CONTENTS)
 def test_an_applied_configuration_is_in_the_result(writes: list[Write], body: dict[str, Any]):
     after = write(scene(*writes), applies("me", force=True, **body))
@@ -678,14 +727,14 @@ def test_an_applied_configuration_is_in_the_result(writes: list[Write], body: di
         assert [item for item in found if item in order] == order
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(SCENES)
 def test_nobody_owns_what_is_not_there(writes: list[Write]):
     live = scene(*writes)
     assert {path for entry in owners(live).values() for path in paths(entry.fields)} <= every_path(live)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(SCENES, CONTENTS)
 def test_force_leaves_a_changed_field_to_one_owner(writes: list[Write], body: dict[str, Any]):
     before = scene(*writes)
@@ -698,7 +747,7 @@ def test_force_leaves_a_changed_field_to_one_owner(writes: list[Write], body: di
             assert holders == ["me"]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.dictionaries(NAMES, TEXTS), st.dictionaries(st.sampled_from("wxyz"), TEXTS), ITEMS)
 def test_disjoint_configurations_never_conflict(one: dict[str, str], other: dict[str, str], listed: Any):
     renamed = [{**item, "name": item["name"].upper()} for item in listed]

@@ -10,9 +10,6 @@ from emu.api.ownership import (
     check,
     decode,
     encode,
-    owners,
-    parent_owners,
-    scale_owners,
     track,
     track_scale,
 )
@@ -398,6 +395,14 @@ def test_a_new_time_alone_is_no_change():
     assert after == live
 
 
+@pytest.mark.parametrize("stored", [[{}], [{"manager": "x"}], ["text"], 7])
+def test_stored_entries_of_another_form_are_none(stored: Any):
+    old = document({"text": "x", "metadata": {"managedFields": stored}})
+    new = document({"text": "y"})
+    track(old, new, THING, Manager("two", UPDATE, "v1"), NOW)
+    assert "managedFields" not in new["metadata"]
+
+
 def test_decoding_merges_an_applier_over_its_versions():
     found = decode(
         [{**MINE, "operation": "Apply", "apiVersion": version, "fieldsV1": {}} for version in ("v1", "v2")]
@@ -496,14 +501,3 @@ def test_scaling_again_keeps_one_entry_without_a_time():
             "subresource": "scale",
         }
     ]
-
-
-def test_an_applied_scale_is_an_entry_of_the_workload():
-    parent = owners(workload(("a", APPLY, ["replicas", "paused"])))
-    scale = scale_owners(parent)
-    assert {entry.api_version for entry in scale.values()} == {"autoscaling/v1"}
-    applier = Manager("hpa", APPLY, "autoscaling/v1", "scale")
-    scale[applier.identity] = Entry({"f:spec": {"f:replicas": {}}}, "autoscaling/v1", LATER)
-    after = parent_owners(parent, scale, "apps/v1")
-    assert after[applier.identity] == Entry({"f:spec": {"f:replicas": {}}}, "apps/v1", "")
-    assert len(after) == 2
