@@ -12,7 +12,7 @@ from aiohttp import web
 from emu.api.errors import StatusError
 from emu.api.negotiation import Form, answer_form, parse_bool
 from emu.api.resource import Document, Resource
-from emu.api.tables import partial_metadata, table
+from emu.api.tables import included, partial_metadata, table
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -55,7 +55,7 @@ def one(request: web.BaseRequest, resource: Resource, document: Document, status
             [document],
             now=time.time(),
             version=form.table,
-            include=request.query.get("includeObject", ""),
+            include=included(request.query),
             metadata={"resourceVersion": document["metadata"].get("resourceVersion", "")},
         )
         return Answer(encode(shown), status)

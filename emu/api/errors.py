@@ -280,6 +280,24 @@ class ExpiredError(StatusError):
     reason = "Expired"
 
 
+class TooLargeVersionError(StatusError):
+    """A resourceVersion has not been reached yet."""
+
+    code = 504
+    reason = "Timeout"
+    retry_after = 1
+
+    def __init__(self, version: int, current: int) -> None:
+        why = "Too large resource version"
+        super().__init__(
+            f"Timeout: {why}: {version}, current: {current}",
+            {
+                "causes": [{"reason": "ResourceVersionTooLarge", "message": why}],
+                "retryAfterSeconds": self.retry_after,
+            },
+        )
+
+
 class TooLargeError(StatusError):
     """The body is too large."""
 

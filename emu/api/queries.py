@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import re
 from collections.abc import Mapping
-from typing import Any
 
-import msgspec
-
-from emu.api.errors import BadRequestError
+from emu.api.errors import BadRequestError, FieldError, invalid
 from emu.api.resource import Resource
 from emu.api.routes import Route
 from emu.api.store import Item, Matcher, Scope
 from emu.core.selectors import SelectorError, parse_field_selector, parse_label_selector
 
-_encode = msgspec.json.Encoder().encode
+_VERSION = re.compile(r"[0-9]{1,19}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def number(query: Mapping[str, str], key: str) -> int | None:
@@ -23,23 +20,25 @@ def number(query: Mapping[str, str], key: str) -> int | None:
     text = query.get(key)
     if not text:
         return None
-    try:
-        return int(text)
-    except ValueError:
-        raise BadRequestError(f'invalid {key} "{text}": not a number') from None
+    if not _INTEGER.fullmatch(text):
+        raise BadRequestError(f'strconv.ParseInt: parsing "{text}": invalid syntax')
+    return int(text)
 
 
 def version_of(text: str) -> int:
-    """A resourceVersion; 0 when it is not given, or any will do."""
-    if not text:
-        return 0
-    try:
-        version = int(text)
-    except ValueError:
-        version = -1
-    if version < 0:
-        raise BadRequestError(f'invalid resourceVersion "{text}"')
-    return version
+    """A resourceVersion; 0 when it is not given, or any will do. Raises BadRequestError."""
+    wrong = version_error(text)
+    if wrong:
+        raise BadRequestError(f"invalid resource version: {wrong}")
+    return int(text or 0)
+
+
+def version_error(text: str) -> FieldError | None:
+    """What is wrong with a resourceVersion."""
+    if not text or _VERSION.fullmatch(text):
+        return None
+    why = "value out of range" if text.isascii() and text.isdigit() else "invalid syntax"
+    return invalid("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": {why}')
 
 
 def matcher(resource: Resource, query: Mapping[str, str]) -> Matcher | None:
@@ -76,27 +75,3 @@ def scope(route: Route, query: Mapping[str, str]) -> Scope:
     name = named.get("metadata.name", "")
     node = "" if name else named.get("spec.nodeName", "")
     return Scope(route.resource.name, route.namespace, name, node)
-
-
-def page(items: list[Item], query: Mapping[str, str], metadata: dict[str, Any]) -> list[Item]:
-    """The part of a list that `limit` and `continue` ask for; adds to `metadata` what is left."""
-    limit = number(query, "limit") or 0
-    if token := query.get("continue"):
-        start = _continue_from(token)
-        items = [item for item in items if (item.key.namespace, item.key.name) > start]
-    if limit <= 0 or len(items) <= limit:
-        return items
-    last = items[limit - 1].key
-    text = _encode({"v": "meta.k8s.io/v1", "start": [last.namespace, last.name]})
-    metadata["continue"] = base64.urlsafe_b64encode(text).decode().rstrip("=")
-    metadata["remainingItemCount"] = len(items) - limit
-    return items[:limit]
-
-
-def _continue_from(token: str) -> tuple[str, str]:
-    try:
-        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
-        namespace, name = msgspec.json.decode(text)["start"]
-    except (binascii.Error, msgspec.DecodeError, KeyError, TypeError, ValueError):
-        raise BadRequestError(f"continue key is not valid: {token}") from None
-    return str(namespace), str(name)

@@ -1,195 +1,72 @@
-"""Objects and their history: a map in memory over a journal in SQLite.
+"""Objects and their history: a map in memory over a durable journal.
 
-Every write is one row of the journal and is committed before it is acknowledged, so it outlives the process
-(not the power supply). The row's number is the object's resourceVersion. The newest events are retained, in
-the journal too, so that a watch can resume from any of their versions, across a restart as well.
+The number of a change is the resourceVersion of its object. The newest changes are retained, in the journal
+too: a watch can resume from any of their versions, and a list can be given as it was at any of them, across
+a restart as well.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from sys import intern
+from typing import Any
 
 import msgspec
 
-from emu.api.errors import ExpiredError, StateError
+from emu.api.errors import ExpiredError
+from emu.api.fanout import Encoding, Fanout, Matcher, Scope, Sink, Watcher
+from emu.api.items import Fields, Item, Key, StoreEvent
+from emu.api.journal import Journal
+
+__all__ = ["Item", "Key", "Matcher", "Scope", "Store", "Watcher"]
 
 RETAINED_EVENTS = 10_000
+RETAINED_BYTES = 32 << 20
 _COMPACT_EVERY = 500
-_WATCHER_EVENTS = 20_000
-_WATCHER_BYTES = 64 << 20
+_SHARED_LABELS = 4096
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
-
-class Key(NamedTuple):
-    """Identity of an object: its resource (`deployments.apps`), namespace ("" if it has none) and name."""
-
-    resource: str
-    namespace: str
-    name: str
-
-
-class Item:
-    """One version of an object: its JSON text, and what selectors look at. Not to be changed."""
-
-    __slots__ = ("data", "fields", "key", "labels", "version")
-
-    def __init__(
-        self, key: Key, version: int, data: bytes, labels: Mapping[str, str], fields: Mapping[str, str]
-    ) -> None:
-        self.key = key
-        self.version = version
-        self.data = data
-        self.labels = labels
-        self.fields = fields
-
-    def document(self) -> dict[str, Any]:
-        """A fresh decoded copy."""
-        document: dict[str, Any] = msgspec.json.decode(self.data)
-        return document
-
-
-class StoreEvent:
-    """A change: the item it leads to (for a deletion the object as it was last), and the one before."""
-
-    __slots__ = ("_lines", "before", "item", "type")
-
-    def __init__(self, kind: str, item: Item, before: Item | None) -> None:
-        self.type = kind
-        self.item = item
-        self.before = before
-        self._lines: dict[str, bytes] = {}
-
-    def line(self, kind: str) -> bytes:
-        """The event as a line of a watch stream, encoded once for all watchers."""
-        line = self._lines.get(kind)
-        if line is None:
-            line = b'{"type":"%b","object":%b}\n' % (kind.encode(), self.item.data)
-            self._lines[kind] = line
-        return line
-
-
-class Scope(NamedTuple):
-    """What a watch covers: a resource, and optionally one namespace, one name, one node's pods."""
-
-    resource: str
-    namespace: str = ""
-    name: str = ""
-    node: str = ""
-
-
-Matcher = Callable[[Item], bool]
-
-
-class Watcher:
-    """A subscription. `take` gives (type, event) pairs; `cut` is set when the reader was too slow."""
-
-    def __init__(self, scope: Scope, matches: Matcher | None) -> None:
-        self.scope = scope
-        self._matches = matches
-        self._pending: deque[tuple[str, StoreEvent]] = deque()
-        self._size = 0
-        self._wakeup = asyncio.Event()
-        self.cut = False
-
-    def offer(self, event: StoreEvent) -> None:
-        """Queue an event if it concerns this watch, as what it is in the eyes of its selectors."""
-        kind = self._seen_as(event)
-        if kind is None or self.cut:
-            return
-        self._pending.append((kind, event))
-        self._size += len(event.item.data)
-        if len(self._pending) > _WATCHER_EVENTS or self._size > _WATCHER_BYTES:
-            self.end()
-        self._wakeup.set()
-
-    def _seen_as(self, event: StoreEvent) -> str | None:
-        scope, key = self.scope, event.item.key
-        if (scope.namespace and key.namespace != scope.namespace) or (scope.name and key.name != scope.name):
-            return None
-        if self._matches is None:
-            return event.type
-        was = event.before is not None and self._matches(event.before)
-        now = event.type != "DELETED" and self._matches(event.item)
-        if now:
-            return "MODIFIED" if was else "ADDED"
-        return "DELETED" if was else None
-
-    def end(self) -> None:
-        """Cut the reader off."""
-        self._pending.clear()
-        self.cut = True
-        self._wakeup.set()
-
-    async def take(self, timeout: float | None = None) -> list[tuple[str, StoreEvent]]:
-        """All queued events, waiting for the first. Empty after `timeout` seconds or when cut off."""
-        if not self._pending and not self.cut:
-            self._wakeup.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._wakeup.wait()
-            except TimeoutError:
-                return []
-        taken = list(self._pending)
-        self._pending.clear()
-        self._size = 0
-        return taken
+FieldsOf = Callable[[dict[str, Any]], Mapping[str, str]]
 
 
 class Store:
     """The map and its journal. All methods are synchronous; use within one thread."""
 
-    def __init__(self, path: Path | None, *, retained: int = RETAINED_EVENTS) -> None:
-        """`path` None keeps the journal in memory. Raises StateError when the file cannot be used."""
+    def __init__(
+        self, path: Path | None, *, retained: int = RETAINED_EVENTS, retained_bytes: int = RETAINED_BYTES
+    ) -> None:
+        """`path` None keeps the journal in memory. Raises StateError when the file cannot be used.
+
+        `retained` and `retained_bytes` bound the history; its newest change is always there.
+        """
         self._retained = retained
-        self._objects: dict[str, dict[tuple[str, str], Item]] = {}
+        self._retained_bytes = retained_bytes
+        self._objects: dict[str, dict[str, dict[str, Item]]] = {}
         self._events: deque[StoreEvent] = deque()
+        self._event_bytes = 0
         self._garbage: list[int] = []
-        self._watchers: dict[Scope, set[Watcher]] = {}
-        self._inspect: dict[str, Callable[[dict[str, Any]], Mapping[str, str]]] = {}
+        self._fanout = Fanout()
+        self._describe = _Describer()
         self.version = 0
         self._horizon = 0
-        try:
-            self._journal = sqlite3.connect(path or ":memory:", isolation_level=None)
-            # One process owns the journal: the second one to open it is told so at once.
-            self._journal.execute("PRAGMA busy_timeout=0")
-            self._journal.execute("PRAGMA locking_mode=EXCLUSIVE")
-            self._journal.execute("PRAGMA journal_mode=WAL")
-            self._journal.execute("PRAGMA synchronous=OFF")
-            self._journal.executescript(
-                "CREATE TABLE IF NOT EXISTS journal (version INTEGER PRIMARY KEY, type TEXT NOT NULL,"
-                " resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL);"
-                "CREATE TABLE IF NOT EXISTS horizon (one INTEGER PRIMARY KEY CHECK (one = 1),"
-                " version INTEGER);"
-            )
-        except sqlite3.Error as error:
-            raise StateError(
-                f"the journal {path} cannot be opened ({error}): stop the API server that uses it, or clear "
-                "the state directory with `emu reset`"
-            ) from None
+        self._journal = Journal(path)
 
-    def register(self, resource: str, fields: Callable[[dict[str, Any]], Mapping[str, str]]) -> None:
+    def register(self, resource: str, fields: FieldsOf) -> None:
         """Name a resource before `load`; `fields` gives what its field selectors may look at."""
-        self._inspect[resource] = fields
+        self._describe.register(resource, fields)
         self._objects[resource] = {}
 
     def load(self) -> None:
         """Read the journal. Objects of resources that are not registered are left where they are."""
-        row = self._journal.execute("SELECT version FROM horizon").fetchone()
-        self._horizon = row[0] if row else 0
-        rows = self._journal.execute(
-            "SELECT version, type, resource, namespace, name, data FROM journal ORDER BY version"
-        )
-        for version, kind, resource, namespace, name, data in rows:
-            self.version = version
-            if resource in self._objects:
-                key = Key(resource, namespace, name)
-                self._apply(kind, self._item(key, version, data, msgspec.json.decode(data)))
+        self.version = self._horizon = self._journal.horizon()
+        for version, kind, key, data in self._journal.rows():
+            self.version = max(self.version, version)
+            if key.resource in self._objects:
+                self._apply(kind, self._describe.item(key, version, data, _decode(data)))
 
     def close(self) -> None:
         """Close the journal."""
@@ -199,63 +76,89 @@ class Store:
 
     def get(self, key: Key) -> Item | None:
         """The current version of an object."""
-        return self._objects[key.resource].get((key.namespace, key.name))
+        names = self._objects[key.resource].get(key.namespace)
+        return names.get(key.name) if names else None
 
     def items(self, resource: str, namespace: str = "") -> list[Item]:
-        """All objects of a resource, in one namespace or in all, ordered by namespace and name."""
+        """All objects of a resource, in one namespace or in all, ordered by their paths."""
         objects = self._objects[resource]
         if namespace:
-            return [objects[at] for at in sorted(at for at in objects if at[0] == namespace)]
-        return [objects[at] for at in sorted(objects)]
+            names = objects.get(namespace, {})
+            return [names[name] for name in sorted(names)]
+        found: list[Item] = []
+        for inhabited in sorted(objects, key=_with_slash):
+            names = objects[inhabited]
+            found += [names[name] for name in sorted(names)]
+        return found
+
+    def items_at(self, version: int, resource: str, namespace: str = "") -> list[Item]:
+        """`items` as they were at a version. Raises ExpiredError when that is no longer retained."""
+        if version < self._horizon:
+            raise ExpiredError("The resourceVersion for the provided list is too old.")
+        then: dict[Key, Item | None] = {}
+        for event in reversed(self._events):
+            if event.item.version <= version:
+                break
+            key = event.item.key
+            if key.resource == resource and (not namespace or key.namespace == namespace):
+                then[key] = event.before
+        items = self.items(resource, namespace)
+        if not then:
+            return items
+        unchanged = [item for item in items if item.key not in then]
+        return sorted([*unchanged, *filter(None, then.values())], key=lambda item: item.path)
+
+    def inhabited(self, resource: str, namespace: str) -> bool:
+        """Whether a namespace has objects of a resource."""
+        return namespace in self._objects[resource]
 
     # --- writing ---
 
     def put(self, key: Key, document: dict[str, Any]) -> Item:
         """Create or replace an object; sets its resourceVersion."""
-        kind = "MODIFIED" if (key.namespace, key.name) in self._objects[key.resource] else "ADDED"
-        return self._write(kind, key, document)
+        return self._write("ADDED" if self.get(key) is None else "MODIFIED", key, document)
 
     def delete(self, key: Key, document: dict[str, Any] | None = None) -> Item:
         """Remove an object. `document` is what its watchers see last; without it the stored one."""
-        before = self._objects[key.resource][key.namespace, key.name]
-        return self._write("DELETED", key, before.document() if document is None else document)
+        if document is None:
+            document = self._objects[key.resource][key.namespace][key.name].document()
+        return self._write("DELETED", key, document)
 
     def _write(self, kind: str, key: Key, document: dict[str, Any]) -> Item:
         version = self.version + 1
         document["metadata"]["resourceVersion"] = str(version)
         data = _encode(document)
-        self._journal.execute("INSERT INTO journal VALUES (?,?,?,?,?,?)", (version, kind, *key, data))
+        item = self._describe.item(key, version, data, document)
+        self._journal.append(version, kind, key, data)
         self.version = version
-        item = self._item(key, version, data, document)
-        self._publish(self._apply(kind, item))
-        if len(self._garbage) >= _COMPACT_EVERY:
-            self._compact()
+        self._fanout.publish(self._apply(kind, item))
+        if len(self._garbage) >= _COMPACT_EVERY and self._journal.forget(self._garbage, self._horizon):
+            self._garbage.clear()
         return item
 
-    def _item(self, key: Key, version: int, data: bytes, document: dict[str, Any]) -> Item:
-        labels = document["metadata"].get("labels") or {}
-        fields = {
-            "metadata.name": key.name,
-            "metadata.namespace": key.namespace,
-            **self._inspect[key.resource](document),
-        }
-        return Item(key, version, data, dict(labels), fields)
-
     def _apply(self, kind: str, item: Item) -> StoreEvent:
-        objects = self._objects[item.key.resource]
-        at = (item.key.namespace, item.key.name)
+        key = item.key
+        objects = self._objects[key.resource]
         if kind == "DELETED":
-            before = objects.pop(at, None)
+            names = objects.get(key.namespace, {})
+            before = names.pop(key.name, None)
+            if not names:
+                objects.pop(key.namespace, None)
         else:
-            before = objects.get(at)
-            objects[at] = item
+            names = objects.setdefault(key.namespace, {})
+            before = names.get(key.name)
+            names[key.name] = item
         event = StoreEvent(kind, item, before)
         if item.version <= self._horizon:
             self._supersede(event)
             return event
         self._events.append(event)
-        while len(self._events) > self._retained:
+        self._event_bytes += len(item.data)
+        while len(self._events) > self._retained or (
+            self._event_bytes > self._retained_bytes and len(self._events) > 1
+        ):
             forgotten = self._events.popleft()
+            self._event_bytes -= len(forgotten.item.data)
             self._horizon = forgotten.item.version
             self._supersede(forgotten)
         return event
@@ -264,73 +167,96 @@ class Store:
         """An event is no longer retained: what it replaced, and a deletion itself, need no row."""
         if event.before is not None:
             self._garbage.append(event.before.version)
-            event.before = None
         if event.type == "DELETED":
             self._garbage.append(event.item.version)
 
-    def _compact(self) -> None:
-        self._journal.execute("BEGIN")
-        self._journal.executemany("DELETE FROM journal WHERE version=?", ((v,) for v in self._garbage))
-        self._journal.execute("INSERT OR REPLACE INTO horizon VALUES (1, ?)", (self._horizon,))
-        self._journal.execute("COMMIT")
-        self._garbage.clear()
-
     # --- watching ---
 
-    def watch(self, scope: Scope, since: int | None, matches: Matcher | None = None) -> Watcher:
-        """Subscribe to changes after version `since` (None: from now on).
+    def watch(
+        self,
+        scope: Scope,
+        since: int | None,
+        matches: Matcher | None,
+        encoding: Encoding,
+        sink: Sink,
+    ) -> Watcher:
+        """Subscribe to the changes after version `since`; None: what is there now as ADDED, then changes.
 
         Raises ExpiredError when that version is no longer retained, or not reached yet.
         """
-        watcher = Watcher(scope, matches)
-        if since is not None and since > self.version:
+        watcher = Watcher(scope, matches, encoding, sink)
+        if since is None:
+            earlier: Iterable[StoreEvent] = (
+                StoreEvent("ADDED", item, None) for item in self.items(scope.resource, scope.namespace)
+            )
+        elif since > self.version:
             # A version of another journal: its reader has to list again.
             raise ExpiredError(f"too large resource version: {since} (current: {self.version})")
-        if since is not None and since < self.version:
-            if since < self._horizon:
-                raise ExpiredError(f"too old resource version: {since} ({self._horizon})")
-            for event in self._since(since):
-                if event.item.key.resource == scope.resource:
-                    watcher.offer(event)
-        self._watchers.setdefault(scope, set()).add(watcher)
+        elif since < self._horizon:
+            raise ExpiredError(f"too old resource version: {since} ({self._horizon})")
+        else:
+            earlier = self._since(since, scope.resource)
+        self._fanout.add(watcher)
+        watcher.prepend([(kind, event) for event in earlier if (kind := watcher.seen_as(event))])
         return watcher
 
     def unwatch(self, watcher: Watcher) -> None:
         """End a subscription."""
-        watchers = self._watchers.get(watcher.scope)
-        if watchers is not None:
-            watchers.discard(watcher)
-            if not watchers:
-                del self._watchers[watcher.scope]
+        self._fanout.remove(watcher)
 
     def end_watches(self) -> None:
         """Cut off every subscription, as the server stops."""
-        for watchers in self._watchers.values():
-            for watcher in watchers:
-                watcher.end()
+        self._fanout.end_all()
 
-    def _since(self, version: int) -> Iterable[StoreEvent]:
+    def progress(self) -> int:
+        """The version up to which every watcher has been given all that concerns it."""
+        self._fanout.flush()
+        return self.version
+
+    def _since(self, version: int, resource: str) -> Iterable[StoreEvent]:
         newer: list[StoreEvent] = []
         for event in reversed(self._events):
             if event.item.version <= version:
                 break
-            newer.append(event)
+            if event.item.key.resource == resource:
+                newer.append(event)
         return reversed(newer)
 
-    def _publish(self, event: StoreEvent) -> None:
-        if not self._watchers:
-            return
-        resource, namespace, name = event.item.key
-        scopes = {
-            Scope(resource),
-            Scope(resource, namespace),
-            Scope(resource, namespace, name),
-            Scope(resource, "", name),
+
+class _Describer:
+    """Makes items, sharing what many of them have in common."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, FieldsOf] = {}
+        self._places: dict[tuple[str, ...], Mapping[str, int]] = {}
+        self._labels: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+
+    def register(self, resource: str, fields: FieldsOf) -> None:
+        self._fields[resource] = fields
+
+    def item(self, key: Key, version: int, data: bytes, document: dict[str, Any]) -> Item:
+        fields = {
+            "metadata.name": key.name,
+            "metadata.namespace": key.namespace,
+            **self._fields[key.resource](document),
         }
-        for item in (event.item, event.before):
-            node = item.fields.get("spec.nodeName") if item is not None else None
-            if node:
-                scopes |= {Scope(resource, "", "", node), Scope(resource, namespace, "", node)}
-        for scope in scopes:
-            for watcher in self._watchers.get(scope, ()):
-                watcher.offer(event)
+        paths = tuple(fields)
+        places = self._places.get(paths)
+        if places is None:
+            places = self._places[paths] = {path: place for place, path in enumerate(paths)}
+        values = Fields(places, tuple(map(intern, fields.values())))
+        return Item(key, version, data, self._shared(document["metadata"].get("labels") or {}), values)
+
+    def _shared(self, labels: dict[str, str]) -> Mapping[str, str]:
+        same = tuple(labels.items())
+        shared = self._labels.get(same)
+        if shared is None:
+            if len(self._labels) >= _SHARED_LABELS:
+                # Forgetting costs memory for those that come, never correctness.
+                self._labels.clear()
+            shared = self._labels[same] = dict(labels)
+        return shared
+
+
+def _with_slash(namespace: str) -> str:
+    return f"{namespace}/"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from emu.api.errors import BadRequestError, invalid
 from emu.api.resource import Document, Resource
 
 _KEPT_METADATA = (
@@ -22,6 +23,15 @@ _KEPT_METADATA = (
     "ownerReferences",
     "finalizers",
 )
+
+
+def included(query: Mapping[str, str]) -> str:
+    """The query parameter includeObject. Raises BadRequestError."""
+    include = query.get("includeObject", "")
+    if include not in ("", "Metadata", "Object", "None"):
+        wrong = invalid("includeObject", include, "must be 'Metadata', 'Object', 'None', or empty")
+        raise BadRequestError(f"Unable to convert to Table as requested: {wrong}")
+    return include
 
 
 def partial_metadata(document: Document, version: str = "v1") -> Document:

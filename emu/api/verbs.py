@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from aiohttp import web
 
@@ -13,16 +12,17 @@ from emu.api.answers import Answer, encode
 from emu.api.authentication import Authenticator, User
 from emu.api.bodies import checked_object, content_type, deletion_of, object_of, patcher, read_body
 from emu.api.errors import MethodNotAllowedError, NoSuchPathError, NotServedError
+from emu.api.lists import check_reached, listed
 from emu.api.negotiation import parse_bool
 from emu.api.options import WriteOptions, delete_options, write_options
 from emu.api.patch import APPLY
-from emu.api.queries import matcher, page
+from emu.api.queries import version_of
 from emu.api.registry import Registry, now_text
 from emu.api.resource import Document, Resource
 from emu.api.reviews import REVIEWS
 from emu.api.routes import Route
 from emu.api.store import Item
-from emu.api.tables import partial_metadata, table
+from emu.api.tables import included, partial_metadata, table
 from emu.api.watches import serve_watch
 
 _PARTS = ("", "status", "scale")
@@ -74,6 +74,7 @@ class Verbs:
 
     def _get(self, request: web.BaseRequest, route: Route) -> Answer:
         resource = route.resource
+        check_reached(self._store, version_of(request.query.get("resourceVersion", "")))
         item = self._registry.get(resource, route.namespace, route.name)
         if route.subresource == "scale":
             return Answer(encode(subresources.scale_of(resource, item.document())))
@@ -84,19 +85,14 @@ class Verbs:
     def _list(self, request: web.BaseRequest, route: Route) -> Answer:
         form = answers.form_of(request)
         resource, query = route.resource, request.query
-        matches = matcher(resource, query)
-        items = self._store.items(resource.name, route.namespace)
-        if matches is not None:
-            items = [item for item in items if matches(item)]
-        metadata: dict[str, Any] = {"resourceVersion": str(self._store.version)}
-        items = page(items, query, metadata)
+        items, metadata = listed(self._store, route, query)
         if form.table:
             shown = table(
                 resource,
                 (resource.show(item.document()) for item in items),
                 now=time.time(),
                 version=form.table,
-                include=query.get("includeObject", ""),
+                include=included(query),
                 metadata=metadata,
             )
             return Answer(encode(shown))
@@ -247,15 +243,10 @@ class Verbs:
         resource, options = route.resource, deletion_of(request, body)
         if resource.namespaced and not route.namespace:
             raise MethodNotAllowedError
-        matches = matcher(resource, request.query)
-        items = [
-            item
-            for item in self._store.items(resource.name, route.namespace)
-            if matches is None or matches(item)
-        ]
         deleted = [
             self._registry.delete(self._stored(resource), item.key.namespace, item.key.name, options)[0]
-            for item in page(items, request.query, {})
+            for item in listed(self._store, route, request.query).items
+            if self._store.get(item.key) is not None
         ]
         metadata = {"resourceVersion": str(self._store.version)}
         return Answer(_list_of(resource, metadata, [encode(resource.show(document)) for document in deleted]))
