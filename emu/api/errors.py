@@ -38,10 +38,50 @@ class FieldError(NamedTuple):
         return f"{self.field}: {self.message}"
 
 
+_HTML = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
+
+
 def _quoted(value: Any) -> str:
-    if value is None:
-        return "null"
-    return msgspec.json.encode(value).decode()
+    """A value as upstream shows it: a text as Go quotes it, everything else as Go's JSON."""
+    if isinstance(value, str):
+        return go_quote(value)
+    return msgspec.json.encode(value).decode().translate(_HTML)
+
+
+_GO_ESCAPES = {
+    "\a": "\\a",
+    "\b": "\\b",
+    "\f": "\\f",
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    "\v": "\\v",
+    "\\": "\\\\",
+    '"': '\\"',
+}
+
+
+def go_quote(text: str) -> str:
+    """A text in double quotes, as Go's `%q`."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return f'"{text}"'
+    return f'"{"".join(_go_escape(char) for char in text)}"'
+
+
+def _go_escape(char: str) -> str:
+    if char in _GO_ESCAPES:
+        return _GO_ESCAPES[char]
+    if char.isprintable():
+        return char
+    number = ord(char)
+    if number < 0x80:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def go_strings(texts: Iterable[str]) -> str:
+    """A list of texts as Go's `%#v`."""
+    return f"[]string{{{', '.join(go_quote(text) for text in texts)}}}"
 
 
 def invalid(field: str, value: Any, detail: str) -> FieldError:
@@ -67,6 +107,12 @@ def not_supported(field: str, value: Any, supported: Iterable[str]) -> FieldErro
 def duplicate(field: str, value: Any) -> FieldError:
     """A value that may be there once only."""
     return FieldError(field, "FieldValueDuplicate", f"Duplicate value: {_quoted(value)}")
+
+
+def not_found(field: str, value: Any, detail: str = "") -> FieldError:
+    """A value that names something which is not there."""
+    message = f"Not found: {_quoted(value)}"
+    return FieldError(field, "FieldValueNotFound", f"{message}: {detail}" if detail else message)
 
 
 def forbidden(field: str, detail: str) -> FieldError:
@@ -322,7 +368,7 @@ class InvalidError(StatusError):
     reason = "Invalid"
 
     def __init__(self, target: Target, errors: Sequence[FieldError]) -> None:
-        texts = [str(error) for error in errors]
+        texts = list(dict.fromkeys(str(error) for error in errors))
         listed = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
         details = target.details(target.kind)
         details["causes"] = [

@@ -181,7 +181,7 @@ class Registry:
             if admission is not None:
                 admission.admit(new, old)
             errors = [
-                *check_metadata(new, resource.name_rule),
+                *check_metadata(new, resource.name_rule, old),
                 *resource.validate(new),
                 *resource.validate_update(new, old),
                 *_new_finalizers(new, old),

@@ -10,10 +10,11 @@ from typing import NoReturn
 
 from emu.api.allocation import NODE_PORTS, Choose, pick, service_addresses
 from emu.api.errors import FieldError, InternalError, InvalidError, invalid
+from emu.api.kinds import service_families as families
 from emu.api.kinds import services
 from emu.api.resource import Document
 from emu.api.resources import BY_NAME
-from emu.core.addresses import Networks, is_ipv4, to_int, to_str
+from emu.core.addresses import Networks, cidr_bounds, is_ipv4, to_int, to_str
 
 _OUT_OF_PORT_RANGE = (
     "provided port is not in the valid range. "
@@ -34,11 +35,23 @@ class ServiceAdmission:
 
     def admit(self, new: Document, old: Document | None) -> None:
         """Fill in what a Service needs and does not name; refuse what it names and cannot have."""
-        spec = new["spec"]
-        if spec.get("type") != "ExternalName":
-            self._admit_address(new, old)
-        self._admit_node_ports(new, old)
-        self._admit_health_check(new, old)
+        spec, before = new["spec"], old["spec"] if old is not None else None
+        if before is None and spec.get("clusterIP"):
+            spec.setdefault("clusterIPs", [spec["clusterIP"]])
+        if spec["type"] != "ExternalName":
+            if errors := families.settle(spec, before):
+                _refuse(new, errors)
+            if before is None or before.get("type") == "ExternalName":
+                self._admit_addresses(new)
+        if spec["type"] in services.WITH_NODE_PORTS:
+            if before is None:
+                self._admit_new_node_ports(new)
+            else:
+                self._admit_changed_node_ports(new, _held_ports(before, health_check=False))
+        if services.needs_health_check_port(spec) and not (
+            before is not None and services.needs_health_check_port(before)
+        ):
+            self._admit_health_check(new)
 
     def committed(self, new: Document | None, old: Document | None) -> None:
         """Release what the old Service held and take what the new one holds."""
@@ -46,8 +59,8 @@ class ServiceAdmission:
             if document is None:
                 continue
             for table, values in (
-                (self._addresses, _held_addresses(document)),
-                (self._ports, _held_ports(document)),
+                (self._addresses, _held_addresses(document["spec"])),
+                (self._ports, _held_ports(document["spec"])),
             ):
                 for value in values:
                     table[value] = table.get(value, 0) + by
@@ -56,91 +69,103 @@ class ServiceAdmission:
 
     # --- ClusterIP ---
 
-    def _admit_address(self, new: Document, old: Document | None) -> None:
+    def _admit_addresses(self, new: Document) -> None:
         spec = new["spec"]
-        given = spec.get("clusterIP", "")
-        if given == "None":
-            spec.setdefault("clusterIPs", ["None"])
+        given = spec.setdefault("clusterIPs", [])
+        if given[:1] == [services.HEADLESS]:
             return
-        if not given and spec.get("clusterIPs"):
-            given = spec["clusterIP"] = spec["clusterIPs"][0]
-            if given == "None":
-                return
-        if old is not None and old["spec"].get("clusterIP") and old["spec"].get("type") != "ExternalName":
-            # It may not change any more; validation compares.
+        if given:
+            self._reserve(new, given[0])
             return
-        if not given:
-            number = pick(self._band, self._addresses, self._choose)
-            if number is None:
-                raise InternalError("failed to allocate a serviceIP: range is full")
-            given = spec["clusterIP"] = to_str(number)
-        elif is_ipv4(given):
-            self._reserve(new, given)
-        spec.setdefault("clusterIPs", [given])
+        number = pick(self._band, self._addresses, self._choose)
+        if number is None:
+            raise InternalError("failed to allocate a serviceIP: range is full")
+        given.append(to_str(number))
+        spec["clusterIP"] = given[0]
 
     def _reserve(self, new: Document, address: str) -> None:
         number = to_int(address)
-        if number not in self._band:
+        low, high = cidr_bounds(self._networks.services)
+        if not low <= number <= high:
             other = self._networks.counterpart(address)
             hint = f"; {other} would work" if other else ""
             why = f"the provided network does not match the current range {self._networks.services}{hint}"
+        elif number not in self._band:
+            why = (
+                f"the provided IP ({address}) is not in the valid range. The range of valid IPs is "
+                f"{self._networks.services}"
+            )
         elif number in self._addresses:
             why = "provided IP is already allocated"
         else:
             return
         _refuse(
             new,
-            invalid(
-                "spec.clusterIPs",
-                new["spec"].get("clusterIPs") or [address],
-                f"failed to allocate IP {address}: {why}",
-            ),
+            [
+                invalid(
+                    "spec.clusterIPs", new["spec"]["clusterIPs"], f"failed to allocate IP {address}: {why}"
+                )
+            ],
         )
 
     # --- node ports ---
 
-    def _admit_node_ports(self, new: Document, old: Document | None) -> None:
+    def _admit_new_node_ports(self, new: Document) -> None:
+        """At creation one service port number has one node port, for TCP and UDP alike."""
         spec = new["spec"]
-        if spec.get("type") not in ("NodePort", "LoadBalancer"):
-            return
-        own = _held_ports(old) if old is not None else set()
-        allocate = spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts", True) is not False
-        # One service port number has one node port, for TCP and UDP alike.
-        by_service_port: dict[int, int] = {}
-        taken = set(self._ports) - own
-        for number, port in enumerate(spec.get("ports") or ()):
-            node_port, service_port = port.get("nodePort") or 0, port.get("port", 0)
-            if not node_port:
+        ports = spec.get("ports") or []
+        taken = set(self._ports)
+        chosen: dict[int, int] = {}
+        for index, port in enumerate(ports):
+            given, service_port = port.get("nodePort", 0), port.get("port", 0)
+            if not given and not _allocates(spec):
                 continue
-            if by_service_port.get(service_port) == node_port:
-                continue
-            if node_port not in NODE_PORTS:
-                _refuse(new, invalid(f"spec.ports[{number}].nodePort", node_port, _OUT_OF_PORT_RANGE))
-            if node_port in taken:
-                _refuse(new, invalid(f"spec.ports[{number}].nodePort", node_port, _PORT_TAKEN))
-            by_service_port.setdefault(service_port, node_port)
-            taken.add(node_port)
-        for port in spec.get("ports") or ():
-            if port.get("nodePort") or not allocate:
-                continue
-            chosen = by_service_port.get(port.get("port", 0)) or pick(NODE_PORTS, taken | own, self._choose)
-            if chosen is None:
-                raise InternalError("failed to allocate a nodePort: range is full")
-            by_service_port[port.get("port", 0)] = port["nodePort"] = chosen
-            taken.add(chosen)
+            if service_port not in chosen:
+                wanted = given or _asked_for(service_port, ports)
+                chosen[service_port] = port["nodePort"] = (
+                    self._take_port(new, index, wanted, taken) if wanted else self._next_port(taken)
+                )
+            elif given and given != chosen[service_port]:
+                self._take_port(new, index, given, taken)
+            else:
+                port["nodePort"] = chosen[service_port]
 
-    def _admit_health_check(self, new: Document, old: Document | None) -> None:
+    def _admit_changed_node_ports(self, new: Document, own: set[int]) -> None:
+        """What the Service holds already it may use for any of its ports."""
         spec = new["spec"]
-        if not services.needs_health_check_port(spec):
-            return
-        taken = set(self._ports) | _held_ports(new, health_check=False)
+        taken = set(self._ports)
+        taken_here: set[int] = set()
+        for index, port in enumerate(spec.get("ports") or ()):
+            given = port.get("nodePort", 0)
+            if given:
+                if given not in own and given not in taken_here:
+                    taken_here.add(self._take_port(new, index, given, taken))
+            elif _allocates(spec):
+                port["nodePort"] = self._next_port(taken)
+
+    @staticmethod
+    def _take_port(new: Document, index: int, port: int, taken: set[int]) -> int:
+        why = _OUT_OF_PORT_RANGE if port not in NODE_PORTS else _PORT_TAKEN if port in taken else ""
+        if why:
+            _refuse(new, [invalid(f"spec.ports[{index}].nodePort", port, why)])
+        taken.add(port)
+        return port
+
+    def _next_port(self, taken: set[int]) -> int:
+        port = pick(NODE_PORTS, taken, self._choose)
+        if port is None:
+            raise InternalError("failed to allocate a nodePort: range is full")
+        taken.add(port)
+        return port
+
+    def _admit_health_check(self, new: Document) -> None:
+        spec = new["spec"]
+        taken = set(self._ports) | _held_ports(spec, health_check=False)
         given = spec.get("healthCheckNodePort")
-        if old is not None and old["spec"].get("healthCheckNodePort"):
-            return
         if not given:
             given = pick(NODE_PORTS, taken, self._choose)
             if given is None:
-                raise InternalError("failed to allocate a HealthCheck NodePort: range is full")
+                raise InternalError("failed to allocate a HealthCheck NodePort 0: range is full")
             spec["healthCheckNodePort"] = given
             return
         why = _OUT_OF_PORT_RANGE if given not in NODE_PORTS else _PORT_TAKEN if given in taken else ""
@@ -148,20 +173,29 @@ class ServiceAdmission:
             raise InternalError(f"failed to allocate requested HealthCheck NodePort {given}: {why}")
 
 
-def _refuse(document: Document, error: FieldError) -> NoReturn:
+def _allocates(spec: Document) -> bool:
+    """Whether ports without a node port get one."""
+    return spec["type"] == "NodePort" or spec.get("allocateLoadBalancerNodePorts", True) is not False
+
+
+def _asked_for(service_port: int, ports: list[Document]) -> int:
+    """The node port that any of the entries of one service port names, 0 if none does."""
+    return next(
+        (port["nodePort"] for port in ports if port.get("port", 0) == service_port and port.get("nodePort")),
+        0,
+    )
+
+
+def _refuse(document: Document, errors: list[FieldError]) -> NoReturn:
     name = document["metadata"].get("name", "")
-    raise InvalidError(BY_NAME["services"].target(name), [error])
+    raise InvalidError(BY_NAME["services"].target(name), errors)
 
 
-def _held_addresses(document: Document) -> set[int]:
-    spec = document["spec"]
-    if spec.get("type") == "ExternalName":
-        return set()
+def _held_addresses(spec: Document) -> set[int]:
     return {to_int(address) for address in spec.get("clusterIPs") or () if is_ipv4(address)}
 
 
-def _held_ports(document: Document, *, health_check: bool = True) -> set[int]:
-    spec = document["spec"]
+def _held_ports(spec: Document, *, health_check: bool = True) -> set[int]:
     held = {port["nodePort"] for port in spec.get("ports") or () if port.get("nodePort")}
     if health_check and spec.get("healthCheckNodePort"):
         held.add(spec["healthCheckNodePort"])

@@ -1,18 +1,25 @@
 """Endpoints and EndpointSlice: defaults, validation and columns.
 
-Upstream refuses loopback and link-local addresses here; on a plane whose cluster addresses are loopback
-addresses that one rule cannot hold, so it is left out.
+Sources: `pkg/apis/core/validation` and `pkg/apis/discovery/validation`. Upstream refuses loopback addresses
+here; on a plane whose cluster addresses are loopback addresses that one rule cannot hold.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 from emu.api.errors import FieldError, duplicate, invalid, not_supported, required, too_many
 from emu.api.kinds import cells
-from emu.api.kinds.pods import PROTOCOLS, check_port
-from emu.api.naming import dns_label, dns_subdomain
+from emu.api.kinds.ip_fields import check_endpoint_ip, check_ip, parse_ip
+from emu.api.kinds.ports import PROTOCOLS, check_port_number, check_protocol
+from emu.api.naming import (
+    Rule,
+    check,
+    dns_label_faults,
+    dns_subdomain_faults,
+    label_value_faults,
+    qualified_name_faults,
+)
 from emu.api.resource import Column, Document
 
 ENDPOINTS_COLUMNS = (cells.NAME, Column("Endpoints"), cells.AGE)
@@ -20,7 +27,8 @@ SLICE_COLUMNS = (cells.NAME, Column("AddressType"), Column("Ports"), Column("End
 _ADDRESS_TYPES = ("FQDN", "IPv4", "IPv6")
 _MAX_ENDPOINTS = 1000
 _MAX_ADDRESSES = 100
-_MAX_PORTS = 100
+_MAX_PORTS = 20_000
+_MAX_HINTS = 8
 
 
 # --- Endpoints ---
@@ -30,7 +38,7 @@ def default_endpoints(document: Document) -> None:
     """The protocol of a port is TCP."""
     for subset in document.get("subsets") or ():
         for port in subset.get("ports") or ():
-            port.setdefault("protocol", "TCP")
+            port["protocol"] = port.get("protocol") or "TCP"
 
 
 def validate_endpoints(document: Document) -> list[FieldError]:
@@ -42,19 +50,33 @@ def validate_endpoints(document: Document) -> list[FieldError]:
             errors.append(required(path, "must specify `addresses` or `notReadyAddresses`"))
         for key in ("addresses", "notReadyAddresses"):
             for index, address in enumerate(subset.get(key) or ()):
-                errors += check_ip(address.get("ip", ""), f"{path}.{key}[{index}].ip")
-                if address.get("hostname") and (wrong := dns_label(address["hostname"])):
-                    errors.append(invalid(f"{path}.{key}[{index}].hostname", address["hostname"], wrong))
+                errors += _validate_address(address, f"{path}.{key}[{index}]")
         ports = subset.get("ports") or []
         for index, port in enumerate(ports):
-            here = f"{path}.ports[{index}]"
-            if len(ports) > 1 and not port.get("name"):
-                errors.append(required(f"{here}.name"))
-            elif port.get("name") and (wrong := dns_label(port["name"])):
-                errors.append(invalid(f"{here}.name", port["name"], wrong))
-            errors += check_port(port.get("port", 0), f"{here}.port")
-            if port.get("protocol") not in PROTOCOLS:
-                errors.append(not_supported(f"{here}.protocol", port.get("protocol"), PROTOCOLS))
+            errors += _validate_port(port, f"{path}.ports[{index}]", named=len(ports) > 1)
+    return errors
+
+
+def _validate_address(address: Document, path: str) -> list[FieldError]:
+    text = address.get("ip", "")
+    errors = check_ip(text, f"{path}.ip")
+    if address.get("hostname"):
+        errors += check(address["hostname"], f"{path}.hostname", dns_label_faults)
+    if "nodeName" in address:
+        errors += check(address["nodeName"], f"{path}.nodeName", dns_subdomain_faults)
+    return errors + check_endpoint_ip(text, f"{path}.ip")
+
+
+def _validate_port(port: Document, path: str, *, named: bool) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if port.get("name"):
+        errors += check(port["name"], f"{path}.name", dns_label_faults)
+    elif named:
+        errors.append(required(f"{path}.name"))
+    errors += check_port_number(port.get("port", 0), f"{path}.port")
+    errors += check_protocol(port.get("protocol"), f"{path}.protocol")
+    if "appProtocol" in port:
+        errors += check(port["appProtocol"], f"{path}.appProtocol", qualified_name_faults)
     return errors
 
 
@@ -72,7 +94,9 @@ def endpoints_cells(document: Document, now: float) -> list[Any]:
 
 
 def default_slice(document: Document) -> None:
-    """Ports have a name, "" if none, and a protocol."""
+    """Ports have a name, "" if none, and a protocol; what only v1beta1 could write is dropped."""
+    for endpoint in document.get("endpoints") or ():
+        endpoint.pop("deprecatedTopology", None)
     for port in document.get("ports") or ():
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
@@ -89,8 +113,9 @@ def validate_slice(document: Document) -> list[FieldError]:
     found = document.get("endpoints") or []
     if len(found) > _MAX_ENDPOINTS:
         errors.append(too_many("endpoints", len(found), _MAX_ENDPOINTS))
-    for number, endpoint in enumerate(found):
-        errors += _validate_endpoint(endpoint, kind, f"endpoints[{number}]")
+    else:
+        for number, endpoint in enumerate(found):
+            errors += _validate_endpoint(endpoint, kind, f"endpoints[{number}]")
     return errors + _validate_slice_ports(document.get("ports") or [])
 
 
@@ -104,39 +129,76 @@ def _validate_endpoint(endpoint: Document, kind: str | None, path: str) -> list[
     for index, address in enumerate(addresses):
         here = f"{path}.addresses[{index}]"
         if kind == "FQDN":
-            if wrong := dns_subdomain(address):
-                errors.append(invalid(here, address, wrong))
+            errors += _validate_domain_name(address, here)
         elif kind in _ADDRESS_TYPES:
-            errors += check_ip(address, here, family=kind)
-    for key in ("hostname", "nodeName"):
-        rule = dns_label if key == "hostname" else dns_subdomain
-        if endpoint.get(key) and (wrong := rule(endpoint[key])):
-            errors.append(invalid(f"{path}.{key}", endpoint[key], wrong))
-    zones: set[str] = set()
-    for index, hint in enumerate((endpoint.get("hints") or {}).get("forZones") or ()):
-        if hint.get("name") in zones:
-            errors.append(duplicate(f"{path}.hints.forZones[{index}]", hint.get("name")))
-        zones.add(hint.get("name", ""))
+            errors += _validate_slice_address(address, here, kind)
+    if "nodeName" in endpoint:
+        errors += check(endpoint["nodeName"], f"{path}.nodeName", dns_subdomain_faults)
+    if "hostname" in endpoint:
+        errors += check(endpoint["hostname"], f"{path}.hostname", dns_label_faults)
+    hints = endpoint.get("hints") or {}
+    for key, rule in (("forZones", label_value_faults), ("forNodes", dns_subdomain_faults)):
+        errors += _validate_hints(hints.get(key) or [], f"{path}.hints.{key}", rule)
+    return errors
+
+
+def _validate_slice_address(address: str, path: str, kind: str | None) -> list[FieldError]:
+    if errors := check_ip(address, path):
+        return errors
+    found = parse_ip(address)
+    if found is not None and f"IPv{found.version}" != kind:
+        errors.append(invalid(path, address, f"must be an {kind} address"))
+    return errors + check_endpoint_ip(address, path)
+
+
+def _validate_domain_name(name: str, path: str) -> list[FieldError]:
+    """A domain name of two labels or more, with or without the dot at its end."""
+    if not name:
+        return [required(path)]
+    bare = name.removesuffix(".")
+    if faults := dns_subdomain_faults(bare):
+        return [invalid(path, bare, ",".join(faults))]
+    labels = bare.split(".")
+    if len(labels) < 2:
+        return [invalid(path, bare, "should be a domain with at least two segments separated by dots")]
+    for label in labels:
+        if faults := dns_label_faults(label):
+            return [invalid(path, label, ",".join(faults))]
+    return []
+
+
+def _validate_hints(hints: list[Document], path: str, rule: Rule) -> list[FieldError]:
+    if len(hints) > _MAX_HINTS:
+        return [too_many(path, len(hints), _MAX_HINTS)]
+    errors: list[FieldError] = []
+    names: set[str] = set()
+    for index, hint in enumerate(hints):
+        here, name = f"{path}[{index}].name", hint.get("name", "")
+        if name in names:
+            errors.append(duplicate(here, name))
+        names.add(name)
+        errors += check(name, here, rule)
     return errors
 
 
 def _validate_slice_ports(ports: list[Document]) -> list[FieldError]:
-    errors: list[FieldError] = []
     if len(ports) > _MAX_PORTS:
-        errors.append(too_many("ports", len(ports), _MAX_PORTS))
+        return [too_many("ports", len(ports), _MAX_PORTS)]
+    errors: list[FieldError] = []
     names: set[str] = set()
     for number, port in enumerate(ports):
-        path = f"ports[{number}]"
-        name = port.get("name", "")
-        if name and (wrong := dns_label(name)):
-            errors.append(invalid(f"{path}.name", name, wrong))
+        path, name = f"ports[{number}]", port.get("name", "")
+        if name:
+            errors += check(name, f"{path}.name", dns_label_faults)
         if name in names:
             errors.append(duplicate(f"{path}.name", name))
         names.add(name)
-        if port.get("protocol") not in PROTOCOLS:
-            errors.append(not_supported(f"{path}.protocol", port.get("protocol"), PROTOCOLS))
+        if port["protocol"] not in PROTOCOLS:
+            errors.append(not_supported(f"{path}.protocol", port["protocol"], PROTOCOLS))
         if "port" in port:
-            errors += check_port(port["port"], f"{path}.port")
+            errors += check_port_number(port["port"], f"{path}.port")
+        if "appProtocol" in port:
+            errors += check(port["appProtocol"], f"{path}.appProtocol", qualified_name_faults)
     return errors
 
 
@@ -159,20 +221,3 @@ def slice_cells(document: Document, now: float) -> list[Any]:
         cells.some(addresses, 3) if addresses else unset,
         cells.age(document, now),
     ]
-
-
-def check_ip(text: str, path: str, family: str = "") -> list[FieldError]:
-    """An IP address, of one family if given."""
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return [invalid(path, text, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")]
-    if family == "IPv4" and not isinstance(address, IPv4Address):
-        return [invalid(path, text, "must be an IPv4 address")]
-    if family == "IPv6" and not isinstance(address, IPv6Address):
-        return [invalid(path, text, "must be an IPv6 address")]
-    if address.is_unspecified:
-        return [invalid(path, text, f"may not be unspecified ({address})")]
-    if address.is_multicast:
-        return [invalid(path, text, "may not be in the multicast range")]
-    return []

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from emu.api.errors import FieldError, forbidden, invalid, required
-from emu.api.naming import check_labels, label_value, qualified_name
+from emu.api.naming import check, check_labels, label_value_faults, qualified_name_faults
 from emu.core.selectors import LabelSelector
 
 
@@ -35,13 +35,9 @@ def check_label_selector(selector: Mapping[str, Any], path: str) -> list[FieldEr
                 )
         else:
             errors.append(invalid(f"{here}.operator", operator, "not a valid selector operator"))
-        if wrong := qualified_name(requirement.get("key", "")):
-            errors.append(invalid(f"{here}.key", requirement.get("key", ""), wrong))
-        errors += [
-            invalid(f"{here}.values[{index}]", value, wrong)
-            for index, value in enumerate(values)
-            if (wrong := label_value(value))
-        ]
+        errors += check(requirement.get("key", ""), f"{here}.key", qualified_name_faults)
+        for index, value in enumerate(values):
+            errors += check(value, f"{here}.values[{index}]", label_value_faults)
     return errors
 
 

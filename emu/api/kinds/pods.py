@@ -7,6 +7,7 @@ from typing import Any
 
 from emu.api.errors import FieldError, duplicate, forbidden, invalid, not_supported, required
 from emu.api.kinds import cells
+from emu.api.kinds.ports import PROTOCOLS
 from emu.api.naming import check_labels, dns_label, dns_subdomain, port_name
 from emu.api.resource import Column, Document
 
@@ -31,7 +32,6 @@ FIELD_LABELS = (
     "status.podIP",
     "status.nominatedNodeName",
 )
-PROTOCOLS = ("SCTP", "TCP", "UDP")
 _PROBE_DEFAULTS = {
     "timeoutSeconds": 1,
     "periodSeconds": 10,

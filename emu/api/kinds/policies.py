@@ -5,18 +5,18 @@ Source: `pkg/apis/networking/v1/defaults.go` and `pkg/apis/networking/validation
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from emu.api.errors import FieldError, forbidden, invalid, not_supported, required
 from emu.api.kinds import cells
+from emu.api.kinds.ip_fields import Network, check_cidr, parse_cidr
 from emu.api.kinds.label_selectors import check_label_selector
-from emu.api.kinds.pods import PROTOCOLS, check_port
-from emu.api.naming import port_name
+from emu.api.kinds.ports import check_port_name, check_port_number
 from emu.api.resource import Column, Document
 
 COLUMNS = (cells.NAME, Column("Pod-Selector"), cells.AGE)
-_TYPES = ("Egress", "Ingress")
+_TYPES = ("Ingress", "Egress")
+_PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 
 def row(document: Document, now: float) -> list[Any]:
@@ -62,25 +62,23 @@ def validate(document: Document) -> list[FieldError]:
 
 def _validate_port(port: Document, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    if port["protocol"] not in PROTOCOLS:
-        errors.append(not_supported(f"{path}.protocol", port["protocol"], PROTOCOLS))
+    if port["protocol"] not in _PROTOCOLS:
+        errors.append(not_supported(f"{path}.protocol", port["protocol"], _PROTOCOLS))
     number, end = port.get("port"), port.get("endPort")
+    end_path = f"{path}.endPort"
     if number is None:
         if end is not None:
-            errors.append(required(f"{path}.port", "must be specified when `endPort` is specified"))
+            errors.append(invalid(end_path, end, "may not be specified when `port` is not specified"))
         return errors
     if isinstance(number, str):
         if end is not None:
-            errors.append(invalid(f"{path}.endPort", end, "may not be specified when `port` is non-numeric"))
-        if wrong := port_name(number):
-            errors.append(invalid(f"{path}.port", number, wrong))
-        return errors
-    wrong_number = check_port(number, f"{path}.port")
-    errors += wrong_number
+            errors.append(invalid(end_path, end, "may not be specified when `port` is non-numeric"))
+        return errors + check_port_name(number, f"{path}.port")
+    errors += check_port_number(number, f"{path}.port")
     if end is not None:
-        if not wrong_number and end < number:
-            errors.append(invalid(f"{path}.endPort", end, "must be greater than or equal to `port`"))
-        errors += check_port(end, f"{path}.endPort")
+        if end < number:
+            errors.append(invalid(end_path, end, "must be greater than or equal to `port`"))
+        errors += check_port_number(end, end_path)
     return errors
 
 
@@ -103,35 +101,21 @@ def _validate_block(block: Document, path: str) -> list[FieldError]:
     text = block.get("cidr", "")
     if not text:
         return [required(f"{path}.cidr")]
-    outer, errors = _network(text, f"{path}.cidr")
+    outer, errors = parse_cidr(text), check_cidr(text, f"{path}.cidr")
+    if outer is None:
+        return errors
     for number, except_text in enumerate(block.get("except") or ()):
         here = f"{path}.except[{number}]"
-        inner, found = _network(except_text, here)
-        errors += found
-        if outer is None or inner is None:
-            continue
-        inside = isinstance(outer, type(inner)) and inner != outer and inner.subnet_of(outer)  # type: ignore[arg-type]
-        if not inside:
-            errors.append(invalid(here, except_text, f"must be a strict subset of `{path}.cidr`"))
+        errors += check_cidr(except_text, here)
+        inner = parse_cidr(except_text)
+        if inner is not None and not _strictly_inside(inner, outer):
+            errors.append(invalid(here, except_text, "must be a strict subset of `cidr`"))
     return errors
 
 
-def _network(text: str, path: str) -> tuple[IPv4Network | IPv6Network | None, list[FieldError]]:
-    """A CIDR in the strict form that 1.36 asks for: no host bits, no leading zeros."""
-    try:
-        if "/" not in text:
-            raise ValueError(text)
-        network = ip_network(text, strict=False)
-    except ValueError:
-        return None, [invalid(path, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")]
-    try:
-        ip_network(text)
-    except ValueError:
-        return network, [
-            invalid(
-                path,
-                text,
-                f"must not have bits set beyond the prefix length (e.g. {network})",
-            )
-        ]
-    return network, []
+def _strictly_inside(inner: Network, outer: Network) -> bool:
+    return (
+        inner.version == outer.version
+        and inner.prefixlen > outer.prefixlen
+        and inner.network_address in outer
+    )

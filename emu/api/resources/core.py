@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import endpoints, pods, services, simple
-from emu.api.naming import dns_label
+from emu.api.kinds import endpoints, pods, service_validation, services, simple
+from emu.api.naming import dns_label, path_segment
 from emu.api.resource import Resource
 
 RESOURCES: tuple[Resource, ...] = (
@@ -78,9 +78,9 @@ RESOURCES: tuple[Resource, ...] = (
         cells=services.row,
         default=services.default,
         keep=services.keep,
-        validate=services.validate,
-        validate_update=services.validate_update,
-        validate_status=services.validate_status,
+        validate=service_validation.validate,
+        validate_update=service_validation.validate_update,
+        validate_status=service_validation.validate_status,
         fields=services.fields,
         field_labels=("spec.clusterIP", "spec.type"),
     ),
@@ -131,6 +131,7 @@ RESOURCES: tuple[Resource, ...] = (
         singular="event",
         kind="Event",
         short_names=("ev",),
+        name_rule=path_segment,
         columns=simple.EVENT_COLUMNS,
         cells=simple.event_cells,
         validate=simple.validate_event,
