@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from emu.api.errors import FieldError, forbidden, go_strings, invalid, required, too_long
+from emu.api.errors import FieldError, invalid, required, too_long
 
 Rule = Callable[[str], list[str]]
 """Gives what is wrong with a text, [] if nothing."""
@@ -213,14 +213,10 @@ def check_annotations(annotations: Mapping[str, str] | None, path: str) -> list[
     return errors
 
 
-def check_metadata(
-    document: dict[str, Any], rule: NameRule, old: dict[str, Any] | None = None
-) -> list[FieldError]:
-    """Errors of `metadata`, on an update (from `old`) as well."""
+def check_metadata(document: dict[str, Any], rule: NameRule) -> list[FieldError]:
+    """Errors of `metadata`."""
     metadata = document["metadata"]
     errors: list[FieldError] = []
-    if old is not None and old["metadata"].get("deletionTimestamp"):
-        errors += _check_no_new_finalizers(metadata, old["metadata"])
     prefix, name = metadata.get("generateName", ""), metadata.get("name", "")
     if prefix and (wrong := rule(_completed(prefix))):
         errors.append(invalid("metadata.generateName", prefix, wrong))
@@ -238,19 +234,6 @@ def check_metadata(
 def _completed(prefix: str) -> str:
     """A prefix that ends in a dash, as it is judged: something will follow the dash."""
     return f"{prefix[:-2]}a" if len(prefix) > 1 and prefix.endswith("-") else prefix
-
-
-def _check_no_new_finalizers(new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
-    added = sorted(set(new.get("finalizers") or ()) - set(old.get("finalizers") or ()))
-    if not added:
-        return []
-    return [
-        forbidden(
-            "metadata.finalizers",
-            "no new finalizers can be added if the object is being deleted, found new finalizers "
-            + go_strings(added),
-        )
-    ]
 
 
 def _check_finalizers(finalizers: list[str]) -> list[FieldError]:

@@ -20,6 +20,7 @@ from emu.api.errors import (
     InvalidError,
     NotFoundError,
     forbidden,
+    go_strings,
     invalid,
 )
 from emu.api.naming import check_metadata
@@ -181,7 +182,7 @@ class Registry:
             if admission is not None:
                 admission.admit(new, old)
             errors = [
-                *check_metadata(new, resource.name_rule, old),
+                *check_metadata(new, resource.name_rule),
                 *resource.validate(new),
                 *resource.validate_update(new, old),
                 *_new_finalizers(new, old),
@@ -371,16 +372,14 @@ def _new_finalizers(new: Document, old: Document) -> list[FieldError]:
     """An object that is being deleted gets no further finalizers."""
     if not old["metadata"].get("deletionTimestamp"):
         return []
-    before = old["metadata"].get("finalizers") or ()
-    added = [name for name in new["metadata"].get("finalizers") or () if name not in before]
+    added = set(new["metadata"].get("finalizers") or ()) - set(old["metadata"].get("finalizers") or ())
     if not added:
         return []
-    listed = ", ".join(f'"{name}"' for name in added)
     return [
         forbidden(
             "metadata.finalizers",
             "no new finalizers can be added if the object is being deleted, found new finalizers "
-            f"[]string{{{listed}}}",
+            + go_strings(sorted(added)),
         )
     ]
 

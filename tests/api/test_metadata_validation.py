@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from emu.api.registry import DeleteOptions, Registry
+from emu.api.options import DeleteOptions
+from emu.api.registry import Registry
 from emu.api.resources import BY_NAME
 
 from .refusals import LABEL, LABEL_VALUE, QUALIFIED, SUBDOMAIN, Table, create, refused, rows

@@ -4,7 +4,8 @@ import pytest
 
 from emu.api.allocation import NODE_PORTS
 from emu.api.errors import InternalError, InvalidError
-from emu.api.registry import DeleteOptions, Registry
+from emu.api.options import DeleteOptions, WriteOptions
+from emu.api.registry import Registry
 from emu.api.resources import BY_NAME
 
 from .refusals import (
@@ -572,7 +573,9 @@ def test_a9_a_given_address_is_reserved(registry: Registry):
 
 
 def test_a9_a_dry_run_takes_nothing(registry: Registry):
-    tried = registry.create(BY_NAME["services"], "default", service(type="NodePort"), dry_run=True)["spec"]
+    tried = registry.create(
+        BY_NAME["services"], "default", service(type="NodePort"), WriteOptions(dry_run=True)
+    )["spec"]
     spec = create(registry, "services", service("other", type="NodePort"))["spec"]
     assert spec["clusterIP"] == tried["clusterIP"]
     assert spec["ports"] == tried["ports"]
