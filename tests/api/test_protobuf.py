@@ -465,7 +465,7 @@ def _references(node: Any) -> list[str]:
 
 
 def sent(node: Any) -> dict[str, Any]:
-    """The properties of a definition that are fields in protobuf: the TypeMeta of kinds is in the envelope."""
+    """The properties of a definition that are fields in protobuf; TypeMeta is in the envelope."""
     properties = node.get("properties", {})
     kind = "x-kubernetes-group-version-kind" in node
     return {
@@ -517,6 +517,7 @@ def test_every_property_of_a_served_kind_has_its_number(resource: Resource):
 
 # Required by OpenAPI, and `omitempty` in Go all the same.
 OMITTED_THOUGH_REQUIRED = {
+    "authentication.v1.TokenReviewSpec": {"token"},
     "core.v1.ContainerRestartRule": {"action"},
     "core.v1.ContainerRestartRuleOnExitCodes": {"operator"},
     "core.v1.PodCertificateProjection": {"keyType", "signerName"},
