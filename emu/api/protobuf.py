@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
-import msgspec
-
+from emu.api.decoding import decode_json
 from emu.api.errors import BadRequestError
 from emu.api.protobuf_fields import (
     KUBERNETES_VERSION,
@@ -52,7 +51,7 @@ def decode(body: bytes) -> dict[str, Any]:
     raw = unknown.get("raw", b"")
     content_type = unknown.get("contentType", MEDIA_TYPE)
     if content_type == "application/json":
-        document = _json(raw)
+        document = decode_json(raw).value
         if not isinstance(document, dict):
             _malformed("the JSON in it is not an object")
         return {**type_meta, **document}
@@ -196,16 +195,9 @@ def _int64(number: int) -> int:
     return (number ^ (1 << 63)) - (1 << 63)
 
 
-def _json(raw: bytes) -> Any:
-    try:
-        return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _malformed(f"the JSON in it cannot be read: {error}")
-
-
 def _embedded_json(found: Mapping[str, Any]) -> Any:
     raw = found.get("raw", b"")
-    return _json(raw) if raw else None
+    return decode_json(raw).value if raw else None
 
 
 def _int_or_string(found: Mapping[str, Any]) -> int | str:
