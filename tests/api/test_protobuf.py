@@ -432,7 +432,8 @@ def test_the_steps_are_linear():
             sys.setprofile(None)
         return calls
 
-    assert steps(4000) - steps(2000) == 2 * (steps(2000) - steps(1000))
+    steps(1)  # reads the table
+    assert steps(8000) < 8.5 * steps(1000)
 
 
 # --- the table ---
