@@ -226,15 +226,14 @@ def _compare_maps(
             step, below = shape.below(key)
             if key not in always:
                 changed[step] = added(after, below)
+                continue
+            inner: FieldSet = {}
+            if isinstance(after, dict):
+                _compare_maps({}, after, below, inner, removed)
             elif after:
-                inner: FieldSet = {}
+                _compare_items([], after, below, inner, removed)
+            if inner:
                 changed[step] = inner
-                if isinstance(after, dict):
-                    _compare_maps({}, after, below, inner, removed)
-                else:
-                    _compare_items([], after, below, inner, removed)
-                if not inner:
-                    del changed[step]
     for key, before in old.items():
         if key not in new:
             step, below = shape.below(key)

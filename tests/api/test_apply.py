@@ -278,7 +278,7 @@ def items(names: str, **more: Any) -> list[dict[str, Any]]:
         ),
         pytest.param(
             [
-                updates("u", items=[*items("aa"), {"name": "b"}]),
+                updates("u", items=[*items("aa", more=1), {"name": "b"}]),
                 applies("one", force=True, items=items("a", value=3)),
             ],
             {"items": [{"name": "a", "value": 3}, {"name": "b"}]},
@@ -515,6 +515,18 @@ def test_an_object_that_nobody_owns_belongs_to_before_first_apply():
     assert owned(after) == {"one": [".text"], "before-first-apply": [".number", ".text"]}
     with pytest.raises(ApplyConflictError, match=r'conflict with "before-first-apply" using v1: \.number$'):
         write(live, applies("one", number=2))
+
+
+def test_what_nobody_owns_stays_when_its_neighbours_go():
+    metadata = {"uid": "u", "labels": {"a": "b"}}
+    live = {**scene(applies("one", metadata={"labels": {"a": "b"}}, struct={"name": "x"}))}
+    live["metadata"] = {**live["metadata"], **metadata}
+    after = write(live, applies("one", text="x"))
+    assert {key: value for key, value in after["metadata"].items() if key != "managedFields"} == {
+        "name": "x",
+        "uid": "u",
+    }
+    assert content(after) == {"text": "x"}
 
 
 def test_the_result_shares_nothing_with_the_live_object():
