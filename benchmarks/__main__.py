@@ -1,13 +1,14 @@
-"""Run the benchmarks that are named, or all: `python -m benchmarks [policy] [startup] [services]`."""
+"""Run the benchmarks that are named, or all: `python -m benchmarks [api] [policy] [startup] [services]`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 
-from benchmarks import policy, services, startup
+from benchmarks import api, policy, services, startup
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
+    "api": api.run,
     "policy": policy.run,
     "startup": startup.run,
     "services": services.run,
