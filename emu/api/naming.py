@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from emu.api.errors import FieldError, invalid, required, too_long
@@ -38,7 +39,7 @@ _STANDARD_FINALIZERS = ("foregroundDeletion", "kubernetes", "orphan")
 
 
 def _length(text: str) -> int:
-    return len(text.encode())
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _longer_than(text: str, limit: int) -> list[str]:
@@ -192,7 +193,18 @@ def path_segment(name: str) -> str:
 
 def check(value: str, path: str, rule: Rule) -> list[FieldError]:
     """All that a rule finds wrong with a value."""
-    return [invalid(path, value, fault) for fault in rule(value)]
+    found = _known_faults(rule, value) if len(value) <= _CACHED_LENGTH else rule(value)
+    return [invalid(path, value, fault) for fault in found] if found else []
+
+
+# Most names are those of many objects: keys and values of labels, ports, containers.
+_CACHED = 8192
+_CACHED_LENGTH = 253
+
+
+@lru_cache(_CACHED)
+def _known_faults(rule: Rule, value: str) -> tuple[str, ...]:
+    return tuple(rule(value))
 
 
 def check_labels(labels: Mapping[str, str] | None, path: str) -> list[FieldError]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from emu.api.errors import FieldError, duplicate, forbidden, invalid, not_supported, required
+from emu.api.errors import FieldError, forbidden, invalid
 from emu.api.kinds import cells
-from emu.api.kinds.ports import PROTOCOLS
-from emu.api.naming import check_labels, dns_label, dns_subdomain, port_name
+from emu.api.kinds.pod_specs import validate_spec as validate_spec
+from emu.api.kinds.quantities import canonical, value_of
 from emu.api.resource import Column, Document
 
 COLUMNS = (
@@ -32,6 +32,7 @@ FIELD_LABELS = (
     "status.podIP",
     "status.nominatedNodeName",
 )
+_COMPUTE = ("cpu", "memory")
 _PROBE_DEFAULTS = {
     "timeoutSeconds": 1,
     "periodSeconds": 10,
@@ -47,6 +48,7 @@ def default(document: Document) -> None:
     """Defaults of a Pod, as of a fresh one."""
     spec = document.setdefault("spec", {})
     default_spec(spec)
+    _default_requests(spec)
     spec.setdefault("enableServiceLinks", True)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     spec.setdefault("priority", 0)
@@ -60,11 +62,14 @@ def default(document: Document) -> None:
 
 def default_spec(spec: Document) -> None:
     """Defaults of a pod's spec, in a Pod or in a template."""
-    spec.setdefault("restartPolicy", "Always")
+    spec["restartPolicy"] = spec.get("restartPolicy") or "Always"
     spec.setdefault("terminationGracePeriodSeconds", 30)
-    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec["dnsPolicy"] = spec.get("dnsPolicy") or "ClusterFirst"
     spec.setdefault("securityContext", {})
-    spec.setdefault("schedulerName", "default-scheduler")
+    spec["schedulerName"] = spec.get("schedulerName") or "default-scheduler"
+    _canonicalize(spec, "overhead")
+    for volume in spec.get("volumes") or ():
+        _default_volume(volume)
     for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
         _default_container(container, host_network=bool(spec.get("hostNetwork")))
 
@@ -72,14 +77,16 @@ def default_spec(spec: Document) -> None:
 def _default_container(container: Document, *, host_network: bool) -> None:
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
-    container.setdefault("resources", {})
+    resources = container.setdefault("resources", {})
+    _canonicalize(resources, "limits")
+    _canonicalize(resources, "requests")
     image = str(container.get("image", ""))
     if "imagePullPolicy" not in container and image:
         tag = image.rpartition("/")[2].partition(":")[2]
         latest = "@" not in image and tag in ("", "latest")
         container["imagePullPolicy"] = "Always" if latest else "IfNotPresent"
     for port in container.get("ports") or ():
-        port.setdefault("protocol", "TCP")
+        port["protocol"] = port.get("protocol") or "TCP"
         if not port.get("hostPort"):
             port.pop("hostPort", None)
             if host_network and "containerPort" in port:
@@ -88,13 +95,49 @@ def _default_container(container: Document, *, host_network: bool) -> None:
         if probe := container.get(key):
             for field, value in _PROBE_DEFAULTS.items():
                 probe[field] = probe.get(field) or value
-            if http := probe.get("httpGet"):
-                http.setdefault("path", "/")
-                http.setdefault("scheme", "HTTP")
+            _default_http(probe)
+    for handler in (container.get("lifecycle") or {}).values():
+        _default_http(handler)
     for variable in container.get("env") or ():
         reference = (variable.get("valueFrom") or {}).get("fieldRef")
         if reference:
             reference.setdefault("apiVersion", "v1")
+
+
+def _default_http(handler: Document) -> None:
+    if http := handler.get("httpGet"):
+        http["path"] = http.get("path") or "/"
+        http["scheme"] = http.get("scheme") or "HTTP"
+
+
+def _default_volume(volume: Document) -> None:
+    """What has no source is an emptyDir; files have modes."""
+    if set(volume) <= {"name"}:
+        volume["emptyDir"] = {}
+    for key in ("configMap", "downwardAPI", "projected", "secret"):
+        if (source := volume.get(key)) is not None:
+            source.setdefault("defaultMode", 0o644)
+    for item in (volume.get("projected") or {}).get("sources") or ():
+        if "serviceAccountToken" in item:
+            item["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+    if "hostPath" in volume:
+        volume["hostPath"].setdefault("type", "")
+    if "sizeLimit" in (volume.get("emptyDir") or {}):
+        volume["emptyDir"]["sizeLimit"] = canonical(volume["emptyDir"]["sizeLimit"])
+
+
+def _canonicalize(holder: Document, key: str) -> None:
+    """Quantities are stored in one form. Raises BadRequestError."""
+    if holder.get(key):
+        holder[key] = {name: canonical(quantity) for name, quantity in holder[key].items()}
+
+
+def _default_requests(spec: Document) -> None:
+    """What is limited is requested, unless less is."""
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        resources = container["resources"]
+        if resources.get("limits"):
+            resources["requests"] = {**resources["limits"], **(resources.get("requests") or {})}
 
 
 def _default_tolerations(spec: Document) -> None:
@@ -111,18 +154,23 @@ def _default_tolerations(spec: Document) -> None:
 
 
 def _qos(spec: Document) -> str:
-    resources = [
-        container.get("resources") or {}
+    """The class by the amounts of CPU and memory, of which zero counts as none."""
+    entries = [
+        {
+            key: {name: value_of((container["resources"].get(key) or {}).get(name, 0)) for name in _COMPUTE}
+            for key in ("limits", "requests")
+        }
         for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
     ]
-    if not any(entry.get("requests") or entry.get("limits") for entry in resources):
+    if not any(entry[key][name] for entry in entries for key in entry for name in _COMPUTE):
         return "BestEffort"
-    for entry in resources:
-        limits, requests = entry.get("limits") or {}, entry.get("requests") or {}
-        for name in ("cpu", "memory"):
-            if name not in limits or requests.get(name, limits[name]) != limits[name]:
-                return "Burstable"
-    return "Guaranteed"
+    if all(
+        entry["limits"][name] and entry["limits"][name] == entry["requests"][name]
+        for entry in entries
+        for name in _COMPUTE
+    ):
+        return "Guaranteed"
+    return "Burstable"
 
 
 # --- validation ---
@@ -130,178 +178,26 @@ def _qos(spec: Document) -> str:
 
 def validate(document: Document) -> list[FieldError]:
     """Errors of a Pod."""
-    return validate_spec(document["spec"], "spec")
-
-
-def validate_spec(spec: Document, path: str) -> list[FieldError]:
-    """Errors of a pod's spec at `path`."""
-    containers = spec.get("containers") or []
-    errors: list[FieldError] = []
-    if not containers:
-        errors.append(required(f"{path}.containers"))
-    names: set[str] = set()
-    for key in ("initContainers", "containers"):
-        for number, container in enumerate(spec.get(key) or ()):
-            errors += _validate_container(container, f"{path}.{key}[{number}]", names)
-    errors += _check_host_ports(containers, f"{path}.containers")
-    errors += _validate_scalars(spec, path)
-    errors += check_labels(spec.get("nodeSelector"), f"{path}.nodeSelector")
-    return errors
-
-
-def _validate_scalars(spec: Document, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    for key, supported in (
-        ("restartPolicy", ("Always", "OnFailure", "Never")),
-        ("dnsPolicy", ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")),
-    ):
-        if spec.get(key) not in supported:
-            errors.append(not_supported(f"{path}.{key}", spec.get(key), supported))
-    if spec.get("terminationGracePeriodSeconds", 0) < 0:
-        value = spec["terminationGracePeriodSeconds"]
-        errors.append(
-            invalid(f"{path}.terminationGracePeriodSeconds", value, "must be greater than or equal to 0")
-        )
+    spec = document["spec"]
+    errors = validate_spec(spec, "spec", of_pod=True)
     errors += [
-        invalid(f"{path}.{key}", spec[key], wrong)
-        for key in ("hostname", "subdomain")
-        if spec.get(key) and (wrong := dns_label(spec[key]))
+        invalid(f"spec.{key}[{number}].image", image, "must not have leading or trailing whitespace")
+        for key in ("containers", "initContainers")
+        for number, container in enumerate(spec.get(key) or ())
+        if (image := container.get("image", "")) != image.strip()
     ]
-    if spec.get("nodeName") and (wrong := dns_subdomain(spec["nodeName"])):
-        errors.append(invalid(f"{path}.nodeName", spec["nodeName"], wrong))
-    return errors
+    return errors if "resourceVersion" in document["metadata"] else errors + _check_new(spec)
 
 
-def _validate_container(container: Document, path: str, names: set[str]) -> list[FieldError]:
+def _check_new(spec: Document) -> list[FieldError]:
+    """What a Pod may not have from the start."""
     errors: list[FieldError] = []
-    name = container.get("name", "")
-    if not name:
-        errors.append(required(f"{path}.name"))
-    elif wrong := dns_label(name):
-        errors.append(invalid(f"{path}.name", name, wrong))
-    elif name in names:
-        errors.append(duplicate(f"{path}.name", name))
-    names.add(name)
-    image = container.get("image", "")
-    if not image:
-        errors.append(required(f"{path}.image"))
-    elif image != image.strip():
-        errors.append(invalid(f"{path}.image", image, "must not have leading or trailing whitespace"))
-    policies = ("Always", "IfNotPresent", "Never")
-    if image and container.get("imagePullPolicy") not in policies:
-        errors.append(not_supported(f"{path}.imagePullPolicy", container.get("imagePullPolicy"), policies))
-    errors += _validate_ports(container.get("ports") or [], f"{path}.ports")
-    for number, variable in enumerate(container.get("env") or ()):
-        if not variable.get("name"):
-            errors.append(required(f"{path}.env[{number}].name"))
-    for key in ("livenessProbe", "readinessProbe", "startupProbe"):
-        if container.get(key):
-            errors += _validate_probe(container[key], f"{path}.{key}", key)
+    if spec.get("ephemeralContainers"):
+        errors.append(forbidden("spec.ephemeralContainers", "cannot be set on create"))
+    if spec.get("nodeName") and spec.get("schedulingGates"):
+        why = "cannot be set until all schedulingGates have been cleared"
+        errors.append(forbidden("spec.nodeName", why))
     return errors
-
-
-def _validate_ports(ports: list[Document], path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    names: set[str] = set()
-    for number, port in enumerate(ports):
-        here = f"{path}[{number}]"
-        name = port.get("name")
-        if name:
-            if wrong := port_name(name):
-                errors.append(invalid(f"{here}.name", name, wrong))
-            elif name in names:
-                errors.append(duplicate(f"{here}.name", name))
-            names.add(name)
-        if not port.get("containerPort"):
-            errors.append(required(f"{here}.containerPort"))
-        else:
-            errors += check_port(port["containerPort"], f"{here}.containerPort")
-        if port.get("hostPort"):
-            errors += check_port(port["hostPort"], f"{here}.hostPort")
-        if port.get("protocol") not in PROTOCOLS:
-            errors.append(not_supported(f"{here}.protocol", port.get("protocol"), PROTOCOLS))
-    return errors
-
-
-def _check_host_ports(containers: list[Document], path: str) -> list[FieldError]:
-    """A host port is there once for each protocol and host address."""
-    errors: list[FieldError] = []
-    seen: set[tuple[Any, ...]] = set()
-    for number, container in enumerate(containers):
-        for index, port in enumerate(container.get("ports") or ()):
-            if not port.get("hostPort"):
-                continue
-            at = (port.get("protocol"), port.get("hostIP", ""), port["hostPort"])
-            if at in seen:
-                errors.append(
-                    duplicate(f"{path}[{number}].ports[{index}].hostPort", f"{at[0]}/{at[1]}/{at[2]}")
-                )
-            seen.add(at)
-    return errors
-
-
-def _validate_probe(probe: Document, path: str, kind: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    handlers = [key for key in ("exec", "httpGet", "tcpSocket", "grpc") if probe.get(key) is not None]
-    if not handlers:
-        errors.append(required(path, "must specify a handler type"))
-    errors += [
-        forbidden(f"{path}.{extra}", "may not specify more than 1 handler type") for extra in handlers[1:]
-    ]
-    for handler in handlers:
-        if handler != "exec":
-            port = probe[handler].get("port", 0)
-            if isinstance(port, int):
-                errors += check_port(port, f"{path}.{handler}.port")
-            elif wrong := port_name(port):
-                errors.append(invalid(f"{path}.{handler}.port", port, wrong))
-    errors += [
-        invalid(f"{path}.{key}", probe[key], "must be greater than or equal to 0")
-        for key in (
-            "initialDelaySeconds",
-            "timeoutSeconds",
-            "periodSeconds",
-            "successThreshold",
-            "failureThreshold",
-        )
-        if probe.get(key, 0) < 0
-    ]
-    if kind != "readinessProbe" and probe.get("successThreshold", 1) != 1:
-        errors.append(invalid(f"{path}.successThreshold", probe["successThreshold"], "must be 1"))
-    return errors
-
-
-def check_port(port: Any, path: str) -> list[FieldError]:
-    """A port number."""
-    if isinstance(port, int) and 1 <= port <= 65535:
-        return []
-    return [invalid(path, port, "must be between 1 and 65535, inclusive")]
-
-
-def validate_update(new: Document, old: Document) -> list[FieldError]:
-    """A pod's spec is fixed, but for a few fields."""
-    before, after = _fixed_part(old["spec"]), _fixed_part(new["spec"])
-    if before == after:
-        return []
-    return [
-        forbidden(
-            "spec",
-            "pod updates may not change fields other than `spec.containers[*].image`,"
-            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,"
-            "`spec.tolerations` (only additions to existing tolerations),"
-            "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-        )
-    ]
-
-
-def _fixed_part(spec: Document) -> Document:
-    fixed = {key: value for key, value in spec.items() if key not in ("tolerations", "activeDeadlineSeconds")}
-    for key in ("containers", "initContainers"):
-        fixed[key] = [
-            {name: value for name, value in container.items() if name != "image"}
-            for container in spec.get(key) or ()
-        ]
-    return fixed
 
 
 # --- selectors and columns ---

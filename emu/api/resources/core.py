@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import endpoints, pods, service_validation, services, simple
+from emu.api.kinds import endpoints, pod_updates, pods, service_validation, services, simple
 from emu.api.naming import dns_label, path_segment
 from emu.api.resource import Resource
 
@@ -60,7 +60,8 @@ RESOURCES: tuple[Resource, ...] = (
         cells=pods.row,
         default=pods.default,
         validate=pods.validate,
-        validate_update=pods.validate_update,
+        validate_update=pod_updates.validate_update,
+        validate_status=pod_updates.validate_status,
         fields=pods.fields,
         field_labels=pods.FIELD_LABELS,
     ),
