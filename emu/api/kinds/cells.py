@@ -13,6 +13,7 @@ NAME = Column("Name")
 AGE = Column("Age")
 NONE = "<none>"
 UNKNOWN = "<unknown>"
+UNSET = "<unset>"
 
 
 def seconds_since_epoch(timestamp: str) -> float:

@@ -68,3 +68,17 @@ def _parse(quantity: Any) -> tuple[Fraction, str]:
     if number.count(".") > 1 or not any(char.isdigit() for char in number):
         raise BadRequestError("unable to parse numeric part of quantity")
     return Fraction(f"{number}0" if number.endswith(".") else number) * factor, suffix
+
+
+def parse(quantity: Any) -> Fraction | None:
+    """The value of a quantity, None if it is not one."""
+    try:
+        return value_of(quantity)
+    except BadRequestError:
+        return None
+
+
+def is_positive(quantity: Any) -> bool:
+    """Whether a quantity is well-formed and more than nothing."""
+    value = parse(quantity)
+    return value is not None and value > 0

@@ -1,15 +1,16 @@
-"""Deployment and ReplicaSet: defaults, validation and columns."""
+"""Deployment, ReplicaSet and ReplicationController: defaults, validation and columns.
+
+Source: `pkg/apis/apps/v1/defaults.go`, `pkg/apis/apps/validation` and `pkg/apis/core/validation`.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from emu.api.errors import FieldError, forbidden, invalid, not_supported, required
-from emu.api.kinds import cells, pods
-from emu.api.kinds.label_selectors import check_label_selector, is_empty, matches
-from emu.api.naming import check_labels
+from emu.api.kinds import cells, templates
+from emu.api.kinds.label_selectors import matches
 from emu.api.resource import Column, Document
 
 DEPLOYMENT_COLUMNS = (
@@ -18,9 +19,8 @@ DEPLOYMENT_COLUMNS = (
     Column("Up-to-date"),
     Column("Available"),
     cells.AGE,
-    Column("Containers", priority=1),
-    Column("Images", priority=1),
-    Column("Selector", priority=1),
+    *templates.CONTAINER_COLUMNS,
+    templates.SELECTOR_COLUMN,
 )
 REPLICA_SET_COLUMNS = (
     cells.NAME,
@@ -28,17 +28,19 @@ REPLICA_SET_COLUMNS = (
     Column("Current", "integer"),
     Column("Ready", "integer"),
     cells.AGE,
-    Column("Containers", priority=1),
-    Column("Images", priority=1),
-    Column("Selector", priority=1),
+    *templates.CONTAINER_COLUMNS,
+    templates.SELECTOR_COLUMN,
 )
-_PERCENT_RE = re.compile(r"[0-9]+%")
+REPLICATION_CONTROLLER_COLUMNS = REPLICA_SET_COLUMNS
+
+
+# --- Deployment ---
 
 
 def default_deployment(document: Document) -> None:
     """Defaults of apps/v1 Deployment."""
     spec = document.setdefault("spec", {})
-    _default_template(spec)
+    templates.default_template(spec)
     spec.setdefault("replicas", 1)
     spec.setdefault("revisionHistoryLimit", 10)
     spec.setdefault("progressDeadlineSeconds", 600)
@@ -50,18 +52,6 @@ def default_deployment(document: Document) -> None:
         rolling.setdefault("maxUnavailable", "25%")
         rolling.setdefault("maxSurge", "25%")
     document.setdefault("status", {})
-
-
-def default_replica_set(document: Document) -> None:
-    """Defaults of apps/v1 ReplicaSet."""
-    spec = document.setdefault("spec", {})
-    _default_template(spec)
-    spec.setdefault("replicas", 1)
-    document.setdefault("status", {}).setdefault("replicas", 0)
-
-
-def _default_template(spec: Document) -> None:
-    pods.default_spec(spec.setdefault("template", {}).setdefault("spec", {}))
 
 
 def validate_deployment(document: Document) -> list[FieldError]:
@@ -79,8 +69,7 @@ def validate_deployment(document: Document) -> list[FieldError]:
                 "spec.strategy.rollingUpdate", "may not be specified when strategy `type` is 'Recreate'"
             )
         )
-    for key in ("revisionHistoryLimit", "progressDeadlineSeconds"):
-        errors += _not_negative(spec, key)
+    errors += templates.check_not_negative(spec, "spec", "revisionHistoryLimit", "progressDeadlineSeconds")
     if spec["progressDeadlineSeconds"] <= spec.get("minReadySeconds", 0):
         errors.append(
             invalid(
@@ -92,86 +81,18 @@ def validate_deployment(document: Document) -> list[FieldError]:
     return errors
 
 
-def validate_replica_set(document: Document) -> list[FieldError]:
-    """Errors of a ReplicaSet."""
-    return _validate_common(document["spec"])
-
-
-def _validate_common(spec: Document) -> list[FieldError]:
-    errors = _not_negative(spec, "replicas") + _not_negative(spec, "minReadySeconds")
-    selector = spec.get("selector")
-    template = spec["template"]
-    labels = (template.get("metadata") or {}).get("labels") or {}
-    if selector is None:
-        errors.append(required("spec.selector"))
-    else:
-        found = check_label_selector(selector, "spec.selector")
-        errors += found
-        if is_empty(selector):
-            errors.append(invalid("spec.selector", selector, "empty selector is invalid for deployment"))
-        elif not found and not matches(selector, labels):
-            errors.append(
-                invalid(
-                    "spec.template.metadata.labels", labels, "`selector` does not match template `labels`"
-                )
-            )
-    errors += check_labels(labels, "spec.template.labels")
-    errors += pods.validate_spec(template["spec"], "spec.template.spec")
-    if template["spec"]["restartPolicy"] in ("OnFailure", "Never"):
-        errors.append(
-            not_supported("spec.template.spec.restartPolicy", template["spec"]["restartPolicy"], ("Always",))
-        )
-    return errors
-
-
-def _not_negative(spec: Document, key: str) -> list[FieldError]:
-    value = spec.get(key, 0)
-    if value < 0:
-        return [invalid(f"spec.{key}", value, "must be greater than or equal to 0")]
-    return []
-
-
 def _validate_rolling_update(rolling: Document) -> list[FieldError]:
-    errors: list[FieldError] = []
-    for key in ("maxUnavailable", "maxSurge"):
-        path, value = f"spec.strategy.rollingUpdate.{key}", rolling[key]
-        if isinstance(value, str):
-            if not _PERCENT_RE.fullmatch(value):
-                errors.append(
-                    invalid(
-                        path,
-                        value,
-                        "a valid percent string must be a numeric string followed by an ending '%' (e.g. "
-                        "'1%',  or '93%', regex used for validation is '[0-9]+%')",
-                    )
-                )
-            elif key == "maxUnavailable" and int(value[:-1]) > 100:
-                errors.append(invalid(path, value, "must not be greater than 100%"))
-        elif value < 0:
-            errors.append(invalid(path, value, "must be greater than or equal to 0"))
-    if not errors and all(
-        str(rolling[key]).rstrip("%").strip("0") == "" for key in ("maxUnavailable", "maxSurge")
-    ):
+    path = "spec.strategy.rollingUpdate"
+    unavailable, surge = rolling["maxUnavailable"], rolling["maxSurge"]
+    errors = [
+        *templates.check_count_or_percent(unavailable, f"{path}.maxUnavailable"),
+        *templates.check_count_or_percent(surge, f"{path}.maxSurge"),
+    ]
+    if not errors and templates.is_zero(unavailable) and templates.is_zero(surge):
         errors.append(
-            invalid(
-                "spec.strategy.rollingUpdate.maxUnavailable",
-                rolling["maxUnavailable"],
-                "may not be 0 when `maxSurge` is 0",
-            )
+            invalid(f"{path}.maxUnavailable", unavailable, "may not be 0 when `maxSurge` is 0"),
         )
-    return errors
-
-
-def validate_selector_update(new: Document, old: Document) -> list[FieldError]:
-    """The selector is for good."""
-    if new["spec"].get("selector") != old["spec"].get("selector"):
-        return [invalid("spec.selector", new["spec"].get("selector"), "field is immutable")]
-    return []
-
-
-def replica_set_fields(document: Document) -> Mapping[str, str]:
-    """What field selectors see."""
-    return {"status.replicas": str((document.get("status") or {}).get("replicas", 0))}
+    return errors + templates.check_at_most_all(unavailable, f"{path}.maxUnavailable")
 
 
 def deployment_cells(document: Document, now: float) -> list[Any]:
@@ -180,15 +101,49 @@ def deployment_cells(document: Document, now: float) -> list[Any]:
     return [
         document["metadata"]["name"],
         f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}",
-        str(status.get("updatedReplicas", 0)),
-        str(status.get("availableReplicas", 0)),
+        status.get("updatedReplicas", 0),
+        status.get("availableReplicas", 0),
         cells.age(document, now),
-        *_template_cells(spec),
+        *templates.template_cells(spec),
     ]
+
+
+# --- ReplicaSet ---
+
+
+def default_replica_set(document: Document) -> None:
+    """Defaults of apps/v1 ReplicaSet."""
+    spec = document.setdefault("spec", {})
+    templates.default_template(spec)
+    spec.setdefault("replicas", 1)
+    document.setdefault("status", {}).setdefault("replicas", 0)
+
+
+def validate_replica_set(document: Document) -> list[FieldError]:
+    """Errors of a ReplicaSet."""
+    return _validate_common(document["spec"])
+
+
+def _validate_common(spec: Document) -> list[FieldError]:
+    errors = templates.check_not_negative(spec, "spec", "replicas", "minReadySeconds")
+    if spec.get("selector") is None:
+        errors.append(required("spec.selector"))
+    else:
+        errors += templates.check_selector(spec, "deployment")
+    return [*errors, *templates.check_template(spec), *templates.check_runs_for_ever(spec, "ReplicaSet")]
+
+
+def replica_count_fields(document: Document) -> Mapping[str, str]:
+    """What field selectors see."""
+    return {"status.replicas": str((document.get("status") or {}).get("replicas", 0))}
 
 
 def replica_set_cells(document: Document, now: float) -> list[Any]:
     """A row of `kubectl get replicasets`."""
+    return [*_replica_cells(document, now), *templates.template_cells(document["spec"])]
+
+
+def _replica_cells(document: Document, now: float) -> list[Any]:
     spec, status = document["spec"], document.get("status") or {}
     return [
         document["metadata"]["name"],
@@ -196,14 +151,47 @@ def replica_set_cells(document: Document, now: float) -> list[Any]:
         status.get("replicas", 0),
         status.get("readyReplicas", 0),
         cells.age(document, now),
-        *_template_cells(spec),
     ]
 
 
-def _template_cells(spec: Document) -> list[Any]:
-    containers = spec["template"]["spec"].get("containers") or ()
+# --- ReplicationController ---
+
+
+def default_replication_controller(document: Document) -> None:
+    """Defaults of a ReplicationController: selector and labels are those of the template."""
+    spec = document.setdefault("spec", {})
+    templates.default_template(spec)
+    labels = templates.template_labels(spec)
+    if labels:
+        if not spec.get("selector"):
+            spec["selector"] = dict(labels)
+        metadata = document.setdefault("metadata", {})
+        if not metadata.get("labels"):
+            metadata["labels"] = dict(labels)
+    spec.setdefault("replicas", 1)
+    document.setdefault("status", {}).setdefault("replicas", 0)
+
+
+def validate_replication_controller(document: Document) -> list[FieldError]:
+    """Errors of a ReplicationController. Its selector is a plain map of labels."""
+    spec = document["spec"]
+    errors = templates.check_not_negative(spec, "spec", "minReadySeconds", "replicas")
+    if not spec.get("selector"):
+        errors.append(required("spec.selector"))
+    elif not matches({"matchLabels": spec["selector"]}, templates.template_labels(spec)):
+        errors.append(templates.does_not_match(spec))
     return [
-        ",".join(container["name"] for container in containers),
-        ",".join(container.get("image", "") for container in containers),
-        cells.selector(spec.get("selector")),
+        *errors,
+        *templates.check_template(spec),
+        *templates.check_runs_for_ever(spec, "ReplicationController"),
+    ]
+
+
+def replication_controller_cells(document: Document, now: float) -> list[Any]:
+    """A row of `kubectl get replicationcontrollers`."""
+    spec = document["spec"]
+    return [
+        *_replica_cells(document, now),
+        *templates.container_cells(spec["template"]["spec"]),
+        cells.labels(spec.get("selector")),
     ]

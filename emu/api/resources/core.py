@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import endpoints, pod_updates, pods, service_validation, services, simple
+from emu.api.kinds import (
+    claims,
+    endpoints,
+    pod_updates,
+    pods,
+    quotas,
+    service_validation,
+    services,
+    simple,
+    workloads,
+)
 from emu.api.naming import dns_label, path_segment
 from emu.api.resource import Resource
 
@@ -138,5 +148,56 @@ RESOURCES: tuple[Resource, ...] = (
         validate=simple.validate_event,
         fields=simple.event_fields,
         field_labels=simple.EVENT_FIELD_LABELS,
+    ),
+    Resource(
+        plural="replicationcontrollers",
+        singular="replicationcontroller",
+        kind="ReplicationController",
+        short_names=("rc",),
+        categories=("all",),
+        has_status=True,
+        has_scale=True,
+        has_generation=True,
+        columns=workloads.REPLICATION_CONTROLLER_COLUMNS,
+        cells=workloads.replication_controller_cells,
+        default=workloads.default_replication_controller,
+        validate=workloads.validate_replication_controller,
+        fields=workloads.replica_count_fields,
+        field_labels=("status.replicas",),
+    ),
+    Resource(
+        plural="persistentvolumeclaims",
+        singular="persistentvolumeclaim",
+        kind="PersistentVolumeClaim",
+        short_names=("pvc",),
+        has_status=True,
+        deletion_answers_object=True,
+        columns=claims.CLAIM_COLUMNS,
+        cells=claims.claim_cells,
+        default=claims.default_claim,
+        validate=claims.validate_claim,
+        validate_update=claims.validate_claim_update,
+    ),
+    Resource(
+        plural="resourcequotas",
+        singular="resourcequota",
+        kind="ResourceQuota",
+        short_names=("quota",),
+        has_status=True,
+        deletion_answers_object=True,
+        columns=quotas.QUOTA_COLUMNS,
+        cells=quotas.quota_cells,
+        default=quotas.default_quota,
+        validate=quotas.validate_quota,
+    ),
+    Resource(
+        plural="limitranges",
+        singular="limitrange",
+        kind="LimitRange",
+        short_names=("limits",),
+        columns=simple.PLAIN_COLUMNS,
+        cells=simple.plain_cells,
+        default=quotas.default_limit_range,
+        validate=quotas.validate_limit_range,
     ),
 )
