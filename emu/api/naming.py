@@ -207,13 +207,6 @@ def _known_faults(rule: Rule, value: str) -> tuple[str, ...]:
     return tuple(rule(value))
 
 
-def path_segment(name: str) -> str:
-    """A name that need only stand in a path."""
-    if name in (".", ".."):
-        return f"may not be '{name}'"
-    return next((f"may not contain '{part}'" for part in ("/", "%") if part in name), "")
-
-
 def check_labels(labels: Mapping[str, str] | None, path: str) -> list[FieldError]:
     """Errors of a map of labels."""
     errors: list[FieldError] = []

@@ -243,10 +243,11 @@ def default_controller_revision(document: Document) -> None:
 
 def validate_controller_revision(document: Document) -> list[FieldError]:
     """Errors of a ControllerRevision."""
-    errors = templates.check_not_negative(document, "", "revision")
-    errors = [error._replace(field="revision") for error in errors]
+    errors: list[FieldError] = []
     if document.get("data") is None:
-        errors.insert(0, required("data", "data is mandatory"))
+        errors.append(required("data", "data is mandatory"))
+    if document["revision"] < 0:
+        errors.append(invalid("revision", document["revision"], "must be greater than or equal to 0"))
     return errors
 
 

@@ -1,8 +1,9 @@
-"""What runs a cluster: coordination.k8s.io, events.k8s.io, rbac.authorization.k8s.io, and other groups."""
+"""What runs a cluster: leases, events, roles, priority and storage classes."""
 
 from __future__ import annotations
 
-from emu.api.kinds import simple
+from emu.api.kinds import claims, priorities, rbac, simple
+from emu.api.naming import path_segment
 from emu.api.resource import Resource
 
 RESOURCES: tuple[Resource, ...] = (
@@ -14,6 +15,82 @@ RESOURCES: tuple[Resource, ...] = (
         columns=simple.LEASE_COLUMNS,
         cells=simple.lease_cells,
         validate=simple.validate_lease,
+    ),
+    Resource(
+        group="rbac.authorization.k8s.io",
+        plural="roles",
+        singular="role",
+        kind="Role",
+        name_rule=path_segment,
+        columns=simple.PLAIN_COLUMNS,
+        cells=simple.plain_cells,
+        default=rbac.default_role,
+        validate=rbac.validate_role,
+    ),
+    Resource(
+        group="rbac.authorization.k8s.io",
+        plural="rolebindings",
+        singular="rolebinding",
+        kind="RoleBinding",
+        name_rule=path_segment,
+        columns=rbac.BINDING_COLUMNS,
+        cells=rbac.binding_cells,
+        default=rbac.default_binding,
+        validate=rbac.validate_role_binding,
+        validate_update=rbac.validate_binding_update,
+    ),
+    Resource(
+        group="rbac.authorization.k8s.io",
+        plural="clusterroles",
+        singular="clusterrole",
+        kind="ClusterRole",
+        namespaced=False,
+        name_rule=path_segment,
+        columns=simple.PLAIN_COLUMNS,
+        cells=simple.plain_cells,
+        default=rbac.default_role,
+        validate=rbac.validate_cluster_role,
+    ),
+    Resource(
+        group="rbac.authorization.k8s.io",
+        plural="clusterrolebindings",
+        singular="clusterrolebinding",
+        kind="ClusterRoleBinding",
+        namespaced=False,
+        name_rule=path_segment,
+        columns=rbac.BINDING_COLUMNS,
+        cells=rbac.binding_cells,
+        default=rbac.default_binding,
+        validate=rbac.validate_cluster_role_binding,
+        validate_update=rbac.validate_binding_update,
+    ),
+    Resource(
+        group="scheduling.k8s.io",
+        plural="priorityclasses",
+        singular="priorityclass",
+        kind="PriorityClass",
+        namespaced=False,
+        short_names=("pc",),
+        has_generation=True,
+        columns=priorities.COLUMNS,
+        cells=priorities.row,
+        default=priorities.default,
+        validate=priorities.validate,
+        validate_update=priorities.validate_update,
+    ),
+    Resource(
+        group="storage.k8s.io",
+        plural="storageclasses",
+        singular="storageclass",
+        kind="StorageClass",
+        namespaced=False,
+        short_names=("sc",),
+        deletion_answers_object=True,
+        columns=claims.STORAGE_CLASS_COLUMNS,
+        cells=claims.storage_class_cells,
+        default=claims.default_storage_class,
+        validate=claims.validate_storage_class,
+        validate_update=claims.validate_storage_class_update,
     ),
     Resource(
         group="authentication.k8s.io",

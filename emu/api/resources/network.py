@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import endpoints, policies
+from emu.api.kinds import endpoints, ingresses, policies
 from emu.api.resource import Resource
 
 RESOURCES: tuple[Resource, ...] = (
@@ -29,5 +29,32 @@ RESOURCES: tuple[Resource, ...] = (
         cells=policies.row,
         default=policies.default,
         validate=policies.validate,
+    ),
+    Resource(
+        group="networking.k8s.io",
+        plural="ingresses",
+        singular="ingress",
+        kind="Ingress",
+        short_names=("ing",),
+        has_status=True,
+        has_generation=True,
+        columns=ingresses.INGRESS_COLUMNS,
+        cells=ingresses.ingress_cells,
+        default=ingresses.default_ingress,
+        validate=ingresses.validate_ingress,
+        validate_status=ingresses.validate_ingress_status,
+    ),
+    Resource(
+        group="networking.k8s.io",
+        plural="ingressclasses",
+        singular="ingressclass",
+        kind="IngressClass",
+        namespaced=False,
+        has_generation=True,
+        columns=ingresses.CLASS_COLUMNS,
+        cells=ingresses.class_cells,
+        default=ingresses.default_class,
+        validate=ingresses.validate_class,
+        validate_update=ingresses.validate_class_update,
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import jobs, sets, templates, workloads
+from emu.api.kinds import disruptions, jobs, sets, templates, workloads
 from emu.api.resource import Resource
 
 RESOURCES: tuple[Resource, ...] = (
@@ -112,5 +112,19 @@ RESOURCES: tuple[Resource, ...] = (
         cells=jobs.cron_job_cells,
         default=jobs.default_cron_job,
         validate=jobs.validate_cron_job,
+    ),
+    Resource(
+        group="policy",
+        plural="poddisruptionbudgets",
+        singular="poddisruptionbudget",
+        kind="PodDisruptionBudget",
+        short_names=("pdb",),
+        has_status=True,
+        has_generation=True,
+        columns=disruptions.COLUMNS,
+        cells=disruptions.row,
+        default=disruptions.default,
+        validate=disruptions.validate,
+        validate_status=disruptions.validate_status,
     ),
 )
