@@ -111,6 +111,11 @@ def _json_schema(node: Node, references: list[str]) -> dict[str, Any]:
     return schema
 
 
+def fits(name: str, value: Any) -> bool:
+    """Whether a value has the structure of the definition of that name."""
+    return bool(_validator(name).is_valid(value))
+
+
 # --- what is wrong ---
 
 

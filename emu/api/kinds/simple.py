@@ -1,4 +1,4 @@
-"""Kinds with little of their own: Namespace, Node, ConfigMap, Secret, ServiceAccount, Event, Lease."""
+"""Kinds with little of their own: Namespace, Node, ConfigMap, Secret, ServiceAccount, Lease."""
 
 from __future__ import annotations
 
@@ -205,74 +205,6 @@ def _check_keys(data: Mapping[str, str], path: str) -> list[FieldError]:
         for key in data
         if not _KEY_RE.fullmatch(key) or key in (".", "..") or len(key) > 253
     ]
-
-
-# --- Event ---
-
-EVENT_COLUMNS = (
-    Column("Last Seen"),
-    Column("Type"),
-    Column("Reason"),
-    Column("Object"),
-    Column("Subobject", priority=1),
-    Column("Source", priority=1),
-    Column("Message"),
-    Column("First Seen", priority=1),
-    Column("Count", priority=1),
-    Column("Name", priority=1),
-)
-_EVENT_OBJECT_FIELDS = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-EVENT_FIELD_LABELS = (
-    *(f"involvedObject.{key}" for key in _EVENT_OBJECT_FIELDS),
-    "reason",
-    "reportingComponent",
-    "source",
-    "type",
-)
-
-
-def event_cells(document: Document, now: float) -> list[Any]:
-    """A row of `kubectl get events`."""
-    about, source = document.get("involvedObject") or {}, document.get("source") or {}
-    last = document.get("lastTimestamp") or document.get("eventTime")
-    first = document.get("firstTimestamp") or document.get("eventTime")
-    component = source.get("component") or document.get("reportingComponent", "")
-    return [
-        cells.since(last or first, now),
-        document.get("type", ""),
-        document.get("reason", ""),
-        f"{about.get('kind', '').lower()}/{about.get('name', '')}",
-        about.get("fieldPath", ""),
-        ", ".join(text for text in (component, source.get("host", "")) if text),
-        document.get("message", "").strip(),
-        cells.since(first, now),
-        document.get("count", 1),
-        document["metadata"]["name"],
-    ]
-
-
-def validate_event(document: Document) -> list[FieldError]:
-    """An Event lies in the namespace of what it is about."""
-    about = document.get("involvedObject") or {}
-    expected = about.get("namespace") or "default"
-    if document["metadata"].get("namespace") != expected:
-        return [
-            invalid("involvedObject.namespace", about.get("namespace", ""), "does not match event.namespace")
-        ]
-    return []
-
-
-def event_fields(document: Document) -> Mapping[str, str]:
-    """What field selectors see."""
-    about = document.get("involvedObject") or {}
-    component = (document.get("source") or {}).get("component", "")
-    return {
-        **{f"involvedObject.{key}": str(about.get(key, "")) for key in _EVENT_OBJECT_FIELDS},
-        "reason": document.get("reason", ""),
-        "reportingComponent": document.get("reportingComponent", ""),
-        "source": component or document.get("reportingComponent", ""),
-        "type": document.get("type", ""),
-    }
 
 
 # --- Lease ---

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import claims, priorities, rbac, simple
+from emu.api.kinds import claims, events, priorities, rbac, simple
 from emu.api.naming import path_segment
-from emu.api.resource import Resource
+from emu.api.resource import Resource, View
 
 RESOURCES: tuple[Resource, ...] = (
     Resource(
@@ -15,6 +15,19 @@ RESOURCES: tuple[Resource, ...] = (
         columns=simple.LEASE_COLUMNS,
         cells=simple.lease_cells,
         validate=simple.validate_lease,
+    ),
+    Resource(
+        group="events.k8s.io",
+        plural="events",
+        singular="event",
+        kind="Event",
+        short_names=("ev",),
+        view=View(of="events", shown=events.to_new_style, stored=events.to_core),
+        columns=events.COLUMNS,
+        cells=events.new_style_row,
+        validate=events.validate_new_style,
+        validate_update=events.validate_new_style_update,
+        field_labels=events.NEW_STYLE_FIELD_LABELS,
     ),
     Resource(
         group="rbac.authorization.k8s.io",

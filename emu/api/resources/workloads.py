@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import disruptions, jobs, sets, templates, workloads
-from emu.api.resource import Resource
+from emu.api.kinds import autoscalers, autoscalers_v1, disruptions, jobs, sets, templates, workloads
+from emu.api.resource import Resource, View
 
 RESOURCES: tuple[Resource, ...] = (
     Resource(
@@ -112,6 +112,37 @@ RESOURCES: tuple[Resource, ...] = (
         cells=jobs.cron_job_cells,
         default=jobs.default_cron_job,
         validate=jobs.validate_cron_job,
+    ),
+    Resource(
+        group="autoscaling",
+        version="v2",
+        plural="horizontalpodautoscalers",
+        singular="horizontalpodautoscaler",
+        kind="HorizontalPodAutoscaler",
+        short_names=("hpa",),
+        categories=("all",),
+        has_status=True,
+        columns=autoscalers.COLUMNS,
+        cells=autoscalers.row,
+        default=autoscalers.default,
+        validate=autoscalers.validate,
+        validate_status=autoscalers.validate_status,
+    ),
+    Resource(
+        group="autoscaling",
+        plural="horizontalpodautoscalers",
+        singular="horizontalpodautoscaler",
+        kind="HorizontalPodAutoscaler",
+        short_names=("hpa",),
+        categories=("all",),
+        view=View(
+            of="horizontalpodautoscalers.autoscaling",
+            shown=autoscalers_v1.shown,
+            stored=autoscalers_v1.stored,
+        ),
+        has_status=True,
+        columns=autoscalers.COLUMNS,
+        cells=autoscalers_v1.row,
     ),
     Resource(
         group="policy",
