@@ -1,7 +1,8 @@
 """Build hook: takes from the published Kubernetes OpenAPI what the API server needs of it.
 
 The package `kubernetes-validate` carries the OpenAPI definitions of each Kubernetes version. Those that the
-kinds in `emu/api/resources/` reach are written to `emu/api/data/`:
+kinds in `emu/api/resources/` reach, and those of custom resources in `schemas/`, are written to
+`emu/api/data/`:
 
 - `types.json`: the structure without words, for validation and for merging patches,
 - `openapi.json`: OpenAPI v3 schemas with descriptions, for `/openapi/v3`.
@@ -19,6 +20,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 KUBERNETES_VERSION = "1.36"
 SOURCE = "kubernetes-json-schema/v1.36.0-local/_definitions.json"
+CUSTOM = "schemas"
 TABLE = "emu/api/resources"
 TARGET = "emu/api/data"
 
@@ -40,6 +42,19 @@ _STRUCTURE = (
     "x-kubernetes-list-map-keys",
     "x-kubernetes-map-type",
 )
+# What the definitions of custom resources say about values, and the published ones do not.
+_CONSTRAINTS = (
+    "required",
+    "enum",
+    "pattern",
+    "minimum",
+    "maximum",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+)
 _UNTYPED = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"x-kubernetes-int-or-string": True},
     "io.k8s.apimachinery.pkg.api.resource.Quantity": {"x-kubernetes-int-or-string": True},
@@ -57,10 +72,12 @@ class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 
 def generate(root: Path) -> None:
     """Write the data files of the tree at `root`."""
-    definitions = _read_definitions()
+    custom = _read_custom(root / CUSTOM)
+    definitions = {**_read_definitions(), **custom}
     names = _reachable(definitions, _roots(definitions, _served(root / TABLE)))
-    types = {name: _structure(name, definitions[name]) for name in names}
-    openapi = {name: _openapi(name, definitions[name]) for name in names}
+    kept = {name: _STRUCTURE + (_CONSTRAINTS if name in custom else ()) for name in names}
+    types = {name: _structure(name, definitions[name], kept[name]) for name in names}
+    openapi = {name: _openapi(name, definitions[name], kept[name]) for name in names}
     (root / TARGET).mkdir(exist_ok=True)
     for file, content in (("types.json", types), ("openapi.json", openapi)):
         _write(root / TARGET / file, json.dumps(content, separators=(",", ":"), sort_keys=True))
@@ -70,6 +87,14 @@ def _read_definitions() -> dict[str, Any]:
     text = (resources.files("kubernetes_validate") / SOURCE).read_text()
     definitions: dict[str, Any] = json.loads(text)["$defs"]
     return definitions
+
+
+def _read_custom(folder: Path) -> dict[str, Any]:
+    """The definitions of kinds that Kubernetes knows from CustomResourceDefinitions only."""
+    found: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.json")):
+        found.update(json.loads(file.read_text()))
+    return found
 
 
 def _served(table: Path) -> set[tuple[str, str, str]]:
@@ -125,11 +150,11 @@ def _type(node: dict[str, Any]) -> str | None:
     return given
 
 
-def _structure(name: str, node: dict[str, Any]) -> dict[str, Any]:
+def _structure(name: str, node: dict[str, Any], kept: tuple[str, ...] = _STRUCTURE) -> dict[str, Any]:
     """A node without descriptions and formats."""
     if name in _UNTYPED:
         return dict(_UNTYPED[name])
-    result: dict[str, Any] = {key: node[key] for key in _STRUCTURE if key in node}
+    result: dict[str, Any] = {key: node[key] for key in kept if key in node}
     if "$ref" in node:
         reference = node["$ref"].removeprefix(_REFERENCE)
         return {**result, **_UNTYPED.get(reference, {"$ref": node["$ref"]})}
@@ -139,19 +164,19 @@ def _structure(name: str, node: dict[str, Any]) -> dict[str, Any]:
     if kind == "integer" and "format" in node:
         result["format"] = node["format"]
     if "properties" in node:
-        result["properties"] = {key: _structure("", value) for key, value in node["properties"].items()}
+        result["properties"] = {key: _structure("", value, kept) for key, value in node["properties"].items()}
     for key in ("items", "additionalProperties"):
         if isinstance(node.get(key), dict):
-            result[key] = _structure("", node[key])
+            result[key] = _structure("", node[key], kept)
     return result
 
 
-def _openapi(name: str, node: dict[str, Any]) -> dict[str, Any]:
+def _openapi(name: str, node: dict[str, Any], kept: tuple[str, ...] = _STRUCTURE) -> dict[str, Any]:
     """A node in the form of OpenAPI v3.0."""
     if name in _UNTYPED:
         return {"type": "string", "format": "int-or-string", "description": node.get("description", "")}
     result: dict[str, Any] = {
-        key: node[key] for key in ("description", "format", "required", "default", *_STRUCTURE) if key in node
+        key: node[key] for key in ("description", "format", "required", "default", *kept) if key in node
     }
     if "$ref" in node:
         reference = {"$ref": node["$ref"].replace(_REFERENCE, "#/components/schemas/")}
@@ -160,10 +185,10 @@ def _openapi(name: str, node: dict[str, Any]) -> dict[str, Any]:
     if kind:
         result["type"] = kind
     if "properties" in node:
-        result["properties"] = {key: _openapi("", value) for key, value in node["properties"].items()}
+        result["properties"] = {key: _openapi("", value, kept) for key, value in node["properties"].items()}
     for key in ("items", "additionalProperties"):
         if isinstance(node.get(key), dict):
-            result[key] = _openapi("", node[key])
+            result[key] = _openapi("", node[key], kept)
     return result
 
 
