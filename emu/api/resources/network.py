@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import endpoints, ingresses, policies
+from emu.api.kinds import cluster_policies, endpoints, ingresses, policies
 from emu.api.resource import Resource
 
 RESOURCES: tuple[Resource, ...] = (
@@ -56,5 +56,21 @@ RESOURCES: tuple[Resource, ...] = (
         default=ingresses.default_class,
         validate=ingresses.validate_class,
         validate_update=ingresses.validate_class_update,
+    ),
+    Resource(
+        group="policy.networking.k8s.io",
+        version="v1alpha2",
+        plural="clusternetworkpolicies",
+        singular="clusternetworkpolicy",
+        kind="ClusterNetworkPolicy",
+        namespaced=False,
+        short_names=("cnp",),
+        strategic=False,
+        has_status=True,
+        has_generation=True,
+        columns=cluster_policies.COLUMNS,
+        cells=cluster_policies.row,
+        validate=cluster_policies.validate,
+        validate_status=cluster_policies.validate,
     ),
 )
