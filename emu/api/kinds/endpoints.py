@@ -82,12 +82,16 @@ def _validate_port(port: Document, path: str, *, named: bool) -> list[FieldError
 
 def endpoints_cells(document: Document, now: float) -> list[Any]:
     """A row of `kubectl get endpoints`."""
-    pairs = []
+    pairs: list[str] = []
     for subset in document.get("subsets") or ():
-        for address in subset.get("addresses") or ():
-            ports = subset.get("ports") or ()
-            pairs += [f"{address['ip']}:{port['port']}" for port in ports] or [address["ip"]]
+        addresses = [address["ip"] for address in subset.get("addresses") or ()]
+        ports = [port["port"] for port in subset.get("ports") or ()]
+        pairs += [_host_port(ip, port) for port in ports for ip in addresses] if ports else addresses
     return [document["metadata"]["name"], cells.some(pairs, 3), cells.age(document, now)]
+
+
+def _host_port(ip: str, port: int) -> str:
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 # --- EndpointSlice ---
@@ -211,13 +215,12 @@ def validate_slice_update(new: Document, old: Document) -> list[FieldError]:
 
 def slice_cells(document: Document, now: float) -> list[Any]:
     """A row of `kubectl get endpointslices`."""
-    ports = [str(port["port"]) if "port" in port else "*" for port in document.get("ports") or ()]
+    ports = [str(port.get("port", port.get("name", "*"))) for port in document.get("ports") or ()]
     addresses = [address for entry in document.get("endpoints") or () for address in entry["addresses"]]
-    unset = "<unset>"
     return [
         document["metadata"]["name"],
         document["addressType"],
-        cells.some(ports, 3) if ports else unset,
-        cells.some(addresses, 3) if addresses else unset,
+        (cells.some(ports, 3) if ports else "") or cells.UNSET,
+        cells.some(addresses, 3) if addresses else cells.UNSET,
         cells.age(document, now),
     ]
