@@ -64,33 +64,21 @@ NODE_COLUMNS = (
     Column("Container-Runtime", priority=1),
 )
 _ROLE_PREFIX = "node-role.kubernetes.io/"
+_ROLE_LABEL = "kubernetes.io/role"
 
 
 def node_cells(document: Document, now: float) -> list[Any]:
     """A row of `kubectl get nodes`."""
     metadata, status = document["metadata"], document.get("status") or {}
-    ready = next((c["status"] for c in status.get("conditions") or () if c["type"] == "Ready"), "Unknown")
-    states = [
-        {"True": "Ready", "False": "NotReady"}.get(ready, "NotReady" if ready != "Unknown" else "Unknown")
-    ]
-    if not any(c["type"] == "Ready" for c in status.get("conditions") or ()):
-        states = ["Unknown"]
-    elif ready == "Unknown":
-        states = ["NotReady"]
-    if (document.get("spec") or {}).get("unschedulable"):
-        states.append("SchedulingDisabled")
-    labels = metadata.get("labels") or {}
-    roles = sorted(key.removeprefix(_ROLE_PREFIX) for key in labels if key.startswith(_ROLE_PREFIX))
-    info = status.get("nodeInfo") or {}
-    addresses = status.get("addresses") or ()
+    info, addresses = status.get("nodeInfo") or {}, status.get("addresses") or ()
 
     def address(kind: str) -> str:
         return next((a["address"] for a in addresses if a["type"] == kind), cells.NONE)
 
     return [
         metadata["name"],
-        ",".join(states),
-        ",".join(roles) or cells.NONE,
+        _node_status(document),
+        ",".join(_roles(metadata.get("labels") or {})) or cells.NONE,
         cells.age(document, now),
         info.get("kubeletVersion", ""),
         address("InternalIP"),
@@ -99,6 +87,18 @@ def node_cells(document: Document, now: float) -> list[Any]:
         info.get("kernelVersion") or cells.UNKNOWN,
         info.get("containerRuntimeVersion") or cells.UNKNOWN,
     ]
+
+
+def _node_status(document: Document) -> str:
+    conditions = (document.get("status") or {}).get("conditions") or ()
+    ready = next((entry.get("status") for entry in conditions if entry["type"] == "Ready"), None)
+    text = "Unknown" if ready is None else "Ready" if ready == "True" else "NotReady"
+    return f"{text},SchedulingDisabled" if (document.get("spec") or {}).get("unschedulable") else text
+
+
+def _roles(labels: Mapping[str, str]) -> list[str]:
+    roles = {key.removeprefix(_ROLE_PREFIX) for key in labels if key.startswith(_ROLE_PREFIX)}
+    return sorted((roles | {labels.get(_ROLE_LABEL, "")}) - {""})
 
 
 def default_node(document: Document) -> None:
@@ -131,7 +131,7 @@ _KEY_RE = re.compile(r"[-._a-zA-Z0-9]+")
 def config_map_cells(document: Document, now: float) -> list[Any]:
     """A row of `kubectl get configmaps`."""
     count = len(document.get("data") or ()) + len(document.get("binaryData") or ())
-    return [document["metadata"]["name"], str(count), cells.age(document, now)]
+    return [document["metadata"]["name"], count, cells.age(document, now)]
 
 
 def validate_config_map(document: Document) -> list[FieldError]:
@@ -165,7 +165,7 @@ def validate_immutable_data(new: Document, old: Document) -> list[FieldError]:
 
 def secret_cells(document: Document, now: float) -> list[Any]:
     """A row of `kubectl get secrets`."""
-    count = str(len(document.get("data") or ()))
+    count = len(document.get("data") or ())
     return [document["metadata"]["name"], document.get("type", ""), count, cells.age(document, now)]
 
 
@@ -189,7 +189,7 @@ def validate_secret(document: Document) -> list[FieldError]:
 
 def service_account_cells(document: Document, now: float) -> list[Any]:
     """A row of `kubectl get serviceaccounts`."""
-    count = str(len(document.get("secrets") or ()))
+    count = len(document.get("secrets") or ())
     return [document["metadata"]["name"], count, cells.age(document, now)]
 
 
