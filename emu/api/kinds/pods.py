@@ -1,4 +1,4 @@
-"""Pods: defaults, validation and columns. Workloads use the same for their templates."""
+"""Pods: defaults, validation and fields. Workloads use the same for their templates."""
 
 from __future__ import annotations
 
@@ -6,22 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from emu.api.errors import FieldError, forbidden, invalid
-from emu.api.kinds import cells
 from emu.api.kinds.pod_specs import validate_spec as validate_spec
 from emu.api.kinds.quantities import canonical, value_of
-from emu.api.resource import Column, Document
+from emu.api.resource import Document
 
-COLUMNS = (
-    cells.NAME,
-    Column("Ready"),
-    Column("Status"),
-    Column("Restarts"),
-    cells.AGE,
-    Column("IP", priority=1),
-    Column("Node", priority=1),
-    Column("Nominated Node", priority=1),
-    Column("Readiness Gates", priority=1),
-)
 FIELD_LABELS = (
     "spec.nodeName",
     "spec.restartPolicy",
@@ -200,7 +188,7 @@ def _check_new(spec: Document) -> list[FieldError]:
     return errors
 
 
-# --- selectors and columns ---
+# --- selectors ---
 
 
 def fields(document: Document) -> Mapping[str, str]:
@@ -216,55 +204,3 @@ def fields(document: Document) -> Mapping[str, str]:
         "status.podIP": status.get("podIP", ""),
         "status.nominatedNodeName": status.get("nominatedNodeName", ""),
     }
-
-
-def row(document: Document, now: float) -> list[Any]:
-    """A row of `kubectl get pods`."""
-    spec, status = document["spec"], document.get("status") or {}
-    statuses = status.get("containerStatuses") or []
-    ready = sum(1 for entry in statuses if entry.get("ready"))
-    gates = spec.get("readinessGates") or []
-    conditions = {entry["type"]: entry["status"] for entry in status.get("conditions") or ()}
-    passed = sum(1 for gate in gates if conditions.get(gate["conditionType"]) == "True")
-    return [
-        document["metadata"]["name"],
-        f"{ready}/{len(spec.get('containers') or ())}",
-        _status_text(document, conditions),
-        _restarts(statuses, now),
-        cells.age(document, now),
-        status.get("podIP") or cells.NONE,
-        spec.get("nodeName") or cells.NONE,
-        status.get("nominatedNodeName") or cells.NONE,
-        f"{passed}/{len(gates)}" if gates else cells.NONE,
-    ]
-
-
-def _restarts(statuses: list[Document], now: float) -> str:
-    count = sum(entry.get("restartCount", 0) for entry in statuses)
-    ended = [
-        entry["lastState"]["terminated"]["finishedAt"]
-        for entry in statuses
-        if (entry.get("lastState") or {}).get("terminated", {}).get("finishedAt")
-    ]
-    return f"{count} ({cells.since(max(ended), now)} ago)" if count and ended else str(count)
-
-
-def _status_text(document: Document, conditions: Mapping[str, str]) -> str:
-    status = document.get("status") or {}
-    text: str = status.get("reason") or status.get("phase", "")
-    running = False
-    for entry in reversed(status.get("containerStatuses") or []):
-        state = entry.get("state") or {}
-        waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
-        if waiting.get("reason"):
-            text = waiting["reason"]
-        elif terminated:
-            signal, code = terminated.get("signal"), terminated.get("exitCode", 0)
-            text = terminated.get("reason") or (f"Signal:{signal}" if signal else f"ExitCode:{code}")
-        elif entry.get("ready") and state.get("running"):
-            running = True
-    if text == "Completed" and running:
-        text = "Running" if conditions.get("Ready") == "True" else "NotReady"
-    if document["metadata"].get("deletionTimestamp"):
-        return "Unknown" if status.get("reason") == "NodeLost" else "Terminating"
-    return text
