@@ -163,17 +163,17 @@ NAMED = [{"destinationNamedPort": "http"}]
         ),
         pytest.param(
             ingress(protocols=tcp(range={"start": 5, "end": 5})),
-            [f'{RANGE}: Invalid value: "object": Start port must be less than End port'],
+            [f"{RANGE}: Invalid value: Start port must be less than End port"],
             id="range",
         ),
         pytest.param(
             egress({"networks": ["10.0.0.300/8"]}),
-            [f'{OUT}.to[0].networks[0]: Invalid value: "string": Invalid CIDR format provided'],
+            [f'{OUT}.to[0].networks[0]: Invalid value: "10.0.0.300/8": Invalid CIDR format provided'],
             id="network",
         ),
         pytest.param(
             egress({"networks": ["10.0.0.1"]}),
-            [f'{OUT}.to[0].networks[0]: Invalid value: "string": Invalid CIDR format provided'],
+            [f'{OUT}.to[0].networks[0]: Invalid value: "10.0.0.1": Invalid CIDR format provided'],
             id="address",
         ),
         pytest.param(
@@ -191,13 +191,13 @@ NAMED = [{"destinationNamedPort": "http"}]
         ),
         pytest.param(
             egress({"domainNames": ["example.org"]}, action="Deny"),
-            [f'{OUT}: Invalid value: "object": domainNames may only be used with Accept action'],
+            [f"{OUT}: Invalid value: domainNames may only be used with Accept action"],
             id="domain names are accepted only",
         ),
         pytest.param(
             egress({"nodes": {}}, protocols=NAMED),
             [
-                f'{OUT}: Invalid value: "object": networks/nodes/domainNames peer cannot be set with '
+                f"{OUT}: Invalid value: networks/nodes/domainNames peer cannot be set with "
                 "namedPorts since there are no namedPorts for networks/nodes/domainNames"
             ],
             id="named ports of nodes",

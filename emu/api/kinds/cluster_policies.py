@@ -42,14 +42,14 @@ def _check_spec(spec: Document) -> Iterator[FieldError]:
             for place, network in enumerate(peer.get("networks") or ()):
                 if not _is_network(network):
                     here = f"{path}.to[{index}].networks[{place}]"
-                    yield _broken(here, "string", "Invalid CIDR format provided")
+                    yield invalid(here, network, "Invalid CIDR format provided")
         yield from _check_protocols(rule, path)
         yield from _check_egress_rule(rule, path)
 
 
-def _broken(path: str, kind: str, message: str) -> FieldError:
-    """A rule in CEL does not hold; the type stands in the place of the value."""
-    return invalid(path, kind, message)
+def _broken(path: str, message: str) -> FieldError:
+    """A rule in CEL does not hold for an object, which is too large to be shown."""
+    return FieldError(path, "FieldValueInvalid", f"Invalid value: {message}")
 
 
 def _check_egress_rule(rule: Document, path: str) -> Iterator[FieldError]:
@@ -57,12 +57,11 @@ def _check_egress_rule(rule: Document, path: str) -> Iterator[FieldError]:
     if named and any(key in peer for peer in rule["to"] for key in _WITHOUT_NAMED_PORTS):
         yield _broken(
             path,
-            "object",
             "networks/nodes/domainNames peer cannot be set with namedPorts since there are no namedPorts for "
             "networks/nodes/domainNames",
         )
     if rule["action"] != "Accept" and any("domainNames" in peer for peer in rule["to"]):
-        yield _broken(path, "object", "domainNames may only be used with Accept action")
+        yield _broken(path, "domainNames may only be used with Accept action")
 
 
 def _check_protocols(rule: Document, path: str) -> Iterator[FieldError]:
@@ -71,7 +70,7 @@ def _check_protocols(rule: Document, path: str) -> Iterator[FieldError]:
             ports = ((protocol.get(key) or {}).get("destinationPort") or {}).get("range")
             if ports and ports["start"] >= ports["end"]:
                 here = f"{path}.protocols[{number}].{key}.destinationPort.range"
-                yield _broken(here, "object", "Start port must be less than End port")
+                yield _broken(here, "Start port must be less than End port")
 
 
 def _check_selectors(peer: Document, path: str) -> Iterator[FieldError]:
