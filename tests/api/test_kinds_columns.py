@@ -293,7 +293,23 @@ SLICE = "endpointslices.discovery.k8s.io"
         ("networkpolicies.networking.k8s.io", {"spec": {"podSelector": {}}}, ["x", "<none>", "60s"]),
         ("configmaps", {"data": {"a": "b"}, "binaryData": {"c": ""}}, ["x", 2, "60s"]),
         ("secrets", {"type": "Opaque", "data": {"a": "b"}}, ["x", "Opaque", 1, "60s"]),
-        ("serviceaccounts", {}, ["x", 0, "60s"]),
+        ("serviceaccounts", {}, ["x", "60s"]),
+        (
+            "networkpolicies.networking.k8s.io",
+            {
+                "spec": {
+                    "podSelector": {
+                        "matchLabels": {"d": "1", "b": "2"},
+                        "matchExpressions": [
+                            {"key": "c", "operator": "NotIn", "values": ["z", "y"]},
+                            {"key": "a", "operator": "Exists"},
+                            {"key": "e", "operator": "DoesNotExist"},
+                        ],
+                    }
+                }
+            },
+            ["x", "a,b=2,c notin (y,z),d=1,!e", "60s"],
+        ),
         ("namespaces", {"status": {"phase": "Active"}}, ["x", "Active", "60s"]),
         ("leases.coordination.k8s.io", {"spec": {"holderIdentity": "node-1"}}, ["x", "node-1", "60s"]),
     ],

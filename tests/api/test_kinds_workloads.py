@@ -125,6 +125,11 @@ OTHER = {"matchLabels": {"app": "other"}}
 MISMATCH = (
     'spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`'
 )
+LABEL = (
+    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start "
+    "and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+)
 ALWAYS = 'spec.template.spec.restartPolicy: Unsupported value: "Never": supported values: "Always"'
 
 
@@ -199,6 +204,18 @@ def rolling(**values: Any) -> dict[str, Any]:
             id="rc mismatch",
         ),
         pytest.param("statefulsets.apps", workload(selector=OTHER), [MISMATCH], id="sts mismatch"),
+        pytest.param(
+            "statefulsets.apps",
+            workload(serviceName="a_b"),
+            [f'spec.serviceName: Invalid value: "a_b": {LABEL}'],
+            id="sts service",
+        ),
+        pytest.param(
+            "statefulsets.apps",
+            {"metadata": {"name": "a_b"}, **workload()},
+            [f'metadata.name: Invalid value: "a_b": {LABEL}'],
+            id="sts name is part of host names",
+        ),
         pytest.param(
             "statefulsets.apps",
             workload(selector={}),

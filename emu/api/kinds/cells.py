@@ -66,20 +66,21 @@ def labels(pairs: Mapping[str, str] | None) -> str:
 
 
 def selector(document: Mapping[str, Any] | None) -> str:
-    """A label selector as text."""
+    """A label selector as text, in the order of its keys."""
     if document is None:
         return NONE
-    terms = [f"{key}={value}" for key, value in sorted((document.get("matchLabels") or {}).items())]
+    terms = [(key, f"{key}={value}") for key, value in (document.get("matchLabels") or {}).items()]
     for requirement in document.get("matchExpressions") or ():
         key, operator = requirement["key"], requirement["operator"]
         match operator:
             case "Exists":
-                terms.append(key)
+                text = key
             case "DoesNotExist":
-                terms.append(f"!{key}")
+                text = f"!{key}"
             case _:
-                terms.append(f"{key} {operator.lower()} ({','.join(requirement.get('values') or ())})")
-    return ",".join(terms) or NONE
+                text = f"{key} {operator.lower()} ({','.join(sorted(requirement.get('values') or ()))})"
+        terms.append((key, text))
+    return ",".join(text for _, text in sorted(terms, key=lambda term: term[0])) or NONE
 
 
 def some(items: list[str], limit: int) -> str:

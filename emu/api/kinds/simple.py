@@ -124,7 +124,7 @@ def node_fields(document: Document) -> Mapping[str, str]:
 
 CONFIG_MAP_COLUMNS = (cells.NAME, Column("Data"), cells.AGE)
 SECRET_COLUMNS = (cells.NAME, Column("Type"), Column("Data"), cells.AGE)
-SERVICE_ACCOUNT_COLUMNS = (cells.NAME, Column("Secrets"), cells.AGE)
+SERVICE_ACCOUNT_COLUMNS = (cells.NAME, cells.AGE)
 _KEY_RE = re.compile(r"[-._a-zA-Z0-9]+")
 
 
@@ -188,9 +188,8 @@ def validate_secret(document: Document) -> list[FieldError]:
 
 
 def service_account_cells(document: Document, now: float) -> list[Any]:
-    """A row of `kubectl get serviceaccounts`."""
-    count = len(document.get("secrets") or ())
-    return [document["metadata"]["name"], count, cells.age(document, now)]
+    """A row of `kubectl get serviceaccounts`: since 1.35 without a count of secrets."""
+    return [document["metadata"]["name"], cells.age(document, now)]
 
 
 def _check_keys(data: Mapping[str, str], path: str) -> list[FieldError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from emu.api.kinds import autoscalers, autoscalers_v1, disruptions, jobs, sets, templates, workloads
+from emu.api.naming import dns_label
 from emu.api.resource import Resource, View
 
 RESOURCES: tuple[Resource, ...] = (
@@ -45,6 +46,7 @@ RESOURCES: tuple[Resource, ...] = (
         plural="statefulsets",
         singular="statefulset",
         kind="StatefulSet",
+        name_rule=dns_label,
         short_names=("sts",),
         categories=("all",),
         has_status=True,
