@@ -11,7 +11,7 @@ from typing import Any
 
 from emu.api.errors import FieldError, forbidden, invalid, not_supported, required, too_long
 from emu.api.kinds import cells
-from emu.api.kinds.pods import check_port
+from emu.api.kinds.ports import check_port
 from emu.api.naming import dns_label, dns_subdomain, path_segment, port_name
 from emu.api.resource import Column, Document
 

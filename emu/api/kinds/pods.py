@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from emu.api.errors import FieldError, forbidden, invalid
 from emu.api.kinds.pod_specs import validate_spec as validate_spec
