@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import typer
 
+from emu.client.manifests import load_manifests
 from emu.cluster import statedir
 from emu.cluster.config import load_settings, running_settings, state_dir
 from emu.cluster.control import send_command
-from emu.cluster.supervisor import claim_free_slot, run_supervisor
+from emu.cluster.supervisor import OnReady, claim_free_slot, run_supervisor
 from emu.core.errors import UserError
 from emu.core.settings import Settings
 
@@ -42,17 +43,15 @@ def start(
     else:
         flags["slot"] = _slot_number(slot)
     settings = load_settings(state_dir, config, flags)
-    for path in manifests:
-        if not path.exists():
-            raise UserError(f"{path} does not exist: give a manifest or a directory of manifests with -f")
+    objects = load_manifests(manifests)
     if not detach:
 
-        def announce(seconds: float) -> None:
-            typer.echo(welcome(settings, seconds, detached=False))
+        def announce(seconds: float, changes: list[str]) -> None:
+            typer.echo(welcome(settings, seconds, changes, detached=False))
 
-        run_supervisor(settings, manifests, announce, claimed)
+        run_supervisor(settings, objects, announce, claimed)
         return 0
-    return _detach(lambda ready: run_supervisor(settings, manifests, ready, claimed), settings)
+    return _detach(lambda ready: run_supervisor(settings, objects, ready, claimed), settings)
 
 
 def _slot_number(slot: str | None) -> int | None:
@@ -64,7 +63,7 @@ def _slot_number(slot: str | None) -> int | None:
         raise UserError(f'bad value for --slot: "{slot}" is neither a number nor "auto"') from None
 
 
-def _detach(supervise: Callable[[Callable[[float], None]], None], settings: Settings) -> int:
+def _detach(supervise: Callable[[OnReady], None], settings: Settings) -> int:
     """Supervise in a process of its own session; return when it is Ready or has failed."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -74,10 +73,10 @@ def _detach(supervise: Callable[[Callable[[float], None]], None], settings: Sett
         code = 1
         try:
             _leave_terminal(settings)
-            supervise(lambda seconds: _report(writing, f"{seconds}"))
+            supervise(lambda seconds, changes: _report(writing, _Report(seconds=seconds, changes=changes)))
             code = 0
         except UserError as error:
-            _report(writing, f"!{error}")
+            _report(writing, _Report(error=str(error)))
             code = 2
         except BaseException:
             traceback.print_exc()
@@ -85,18 +84,27 @@ def _detach(supervise: Callable[[Callable[[float], None]], None], settings: Sett
         finally:
             os._exit(code)
     os.close(writing)
-    with os.fdopen(reading) as answer:
-        report = answer.read()
-    if report and not report.startswith("!"):
-        typer.echo(welcome(settings, float(report), detached=True))
+    with os.fdopen(reading, "rb") as answer:
+        text = answer.read()
+    report = msgspec.json.decode(text, type=_Report) if text else _Report()
+    if report.seconds is not None:
+        typer.echo(welcome(settings, report.seconds, report.changes, detached=True))
         return 0
     os.waitpid(pid, 0)
-    raise UserError(report[1:] or f"the cluster ended while it started; see {settings.state.logs}")
+    raise UserError(report.error or f"the cluster ended while it started; see {settings.state.logs}")
 
 
-def _report(writing: int, text: str) -> None:
-    os.write(writing, text.encode())
-    os.close(writing)
+class _Report(msgspec.Struct, frozen=True):
+    """What the supervisor's process tells the one that waits for it."""
+
+    seconds: float | None = None
+    changes: list[str] = []
+    error: str = ""
+
+
+def _report(writing: int, report: _Report) -> None:
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(msgspec.json.encode(report))
 
 
 def _leave_terminal(settings: Settings) -> None:
@@ -110,11 +118,11 @@ def _leave_terminal(settings: Settings) -> None:
         os.dup2(log.fileno(), sys.stderr.fileno())
 
 
-def welcome(settings: Settings, seconds: float, *, detached: bool) -> str:
-    """What `emu up` says when all is Ready."""
+def welcome(settings: Settings, seconds: float, changes: list[str], *, detached: bool) -> str:
+    """What `emu up` says when all is Ready; `changes` are lines about its manifests."""
     config, state = settings.config, settings.state
     ranges, ports = config.ranges, config.fixed_ports
-    lines = [f"The cluster is Ready after {seconds:.1f} s.", ""]
+    lines = [*changes, *([""] if changes else []), f"The cluster is Ready after {seconds:.1f} s.", ""]
     for number, node in enumerate(config.nodes[:8], 1):
         lines.append(f"  {node.name:<12} {config.node_address(node.name):<16} pods {ranges.pod_cidr(number)}")
     if len(config.nodes) > 8:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from emu.client.manifests import Manifest, apply, load_manifests
+from emu.client.applying import import_manifests
+from emu.client.changes import report
+from emu.client.manifests import Manifest
 from emu.cluster import statedir
 from emu.cluster.config import resolved_file, write_resolved
 from emu.cluster.control import serve_control
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 
 READY_TIMEOUT_SECONDS = 60.0
 
+OnReady = Callable[[float, list[str]], None]
+"""Takes the seconds from start until all was Ready, and lines on what of the manifests had to change."""
+
 
 class Supervisor:
     """Runs a cluster in the foreground of its own process."""
@@ -37,11 +42,11 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        manifests: list[Path],
-        on_ready: Callable[[float], None],
+        manifests: list[Manifest],
+        on_ready: OnReady,
         claimed: socket.socket | None = None,
     ) -> None:
-        """`on_ready` is called once, with the seconds from start until all was Ready.
+        """`on_ready` is called once, when all is Ready.
 
         `claimed` is the claim on the slot when it was made already.
         """
@@ -53,12 +58,12 @@ class Supervisor:
         self._readiness = Readiness(settings)
         self._stop = asyncio.Event()
         self._failure: str | None = None
+        self._changes: list[str] = []
         self._ready = False
 
     async def run(self) -> None:
         """Start, wait until Ready, and serve until asked to stop. Raises UserError when it cannot start."""
         started = time.monotonic()
-        manifests = load_manifests(self._manifests)
         statedir.prepare(self._settings.state, [node.name for node in self._settings.config.nodes])
         lock = statedir.StateDirLock(self._settings.state)
         lock.acquire()
@@ -66,11 +71,11 @@ class Supervisor:
             with self._claimed or claim(self._settings.config):
                 check_ports(self._settings.config)
                 statedir.record_networks(self._settings)
-                await self._serve(started, manifests)
+                await self._serve(started)
         finally:
             lock.release()
 
-    async def _serve(self, started: float, manifests: list[Manifest]) -> None:
+    async def _serve(self, started: float) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop.set)
@@ -84,9 +89,9 @@ class Supervisor:
         try:
             for name, argv in processes(self._settings):
                 self._group.add(name, argv)
-            if await self._until_ready(manifests):
+            if await self._until_ready():
                 self._ready = True
-                self._on_ready(time.monotonic() - started)
+                self._on_ready(time.monotonic() - started, self._changes)
                 await self._stop.wait()
         finally:
             control.close()
@@ -95,9 +100,9 @@ class Supervisor:
         if self._failure is not None:
             raise UserError(self._failure)
 
-    async def _until_ready(self, manifests: list[Manifest]) -> bool:
+    async def _until_ready(self) -> bool:
         """Whether all became Ready, rather than that a stop was asked for."""
-        work = asyncio.create_task(self._start_up(manifests))
+        work = asyncio.create_task(self._start_up())
         stop = asyncio.create_task(self._stop.wait())
         try:
             done, _ = await asyncio.wait(
@@ -118,11 +123,14 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(work, stop, return_exceptions=True)
 
-    async def _start_up(self, manifests: list[Manifest]) -> None:
+    async def _start_up(self) -> None:
         async with self._readiness:
-            if manifests:
+            if self._manifests:
                 await self._readiness.nodes()
-                await apply(self._readiness.client, manifests)
+                networks = self._settings.config.ranges
+                imported = await import_manifests(self._readiness.client, networks, self._manifests)
+                imported.require()
+                self._changes = report(imported.changes)
             await self._readiness.everything()
 
     def _failed(self, process: Process) -> None:
@@ -161,8 +169,8 @@ class Supervisor:
 
 def run_supervisor(
     settings: Settings,
-    manifests: list[Path],
-    on_ready: Callable[[float], None],
+    manifests: list[Manifest],
+    on_ready: OnReady,
     claimed: socket.socket | None = None,
 ) -> None:
     """Run a cluster until SIGINT, SIGTERM or `emu down`. Raises UserError when it cannot start."""

@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from emu.client.applying import import_manifests
 from emu.client.kubeconfig import read_kubeconfig
-from emu.client.manifests import apply, load_manifests
+from emu.client.manifests import load_manifests
 from emu.client.rest import Client
 from emu.cluster.launch import LaunchedCluster, launch
 from emu.core.objects import Object, Pod
@@ -70,10 +71,11 @@ class Cluster:
         return asyncio.run(run())
 
     def apply(self, *paths: Path) -> None:
-        """Apply manifests: files or directories."""
+        """Apply manifests: files or directories, as `emu up -f` does. Raises UserError for refusals."""
 
         async def use(client: Client) -> None:
-            await apply(client, load_manifests(paths))
+            imported = await import_manifests(client, self.settings.config.ranges, load_manifests(paths))
+            imported.require()
 
         self.call(use)
 

@@ -42,7 +42,7 @@ def test_a_directory_is_read_by_name(tmp_path):
         ("a:\n\tb: c", "line 2 is not YAML"),
         (b"\xfa\xfb", "is not YAML"),
         ("? [a, b]\n: c", "is not YAML"),
-        (POD + "spec: &x\n  again: *x", "cannot be written as JSON"),
+        (POD + "spec: &x\n  again: *x", "line 5 is not YAML: the alias *x is inside of what it repeats"),
         (POD + "spec: {1: 2, [a]: b}", "is not YAML"),
     ],
 )

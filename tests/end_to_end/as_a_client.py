@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from emu.client.manifests import Manifest, apply
+from emu.client.applying import apply
+from emu.client.manifests import Manifest
 from emu.client.rest import ApiError
 from emu.core.objects import ConfigMap, NetworkPolicy, Node, Object, Pod, ResourceName, Service
 from emu.testing import Cluster
