@@ -56,7 +56,7 @@ def up(
         str | None, typer.Option(help="Which address ranges and ports: 0 to 31, or auto for free ones.")
     ] = None,
     file: Annotated[
-        list[Path] | None, typer.Option("--file", "-f", help="Manifests to apply: a file or a directory.")
+        list[Path] | None, typer.Option("--file", "-f", help="Manifests to apply: a file, a directory, or -.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return when all is Ready.")] = False,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
@@ -149,6 +149,37 @@ def demo(
     from emu.cli.demo import take_tour
 
     return take_tour(manifests, slot)
+
+
+snapshot = typer.Typer(
+    name="snapshot",
+    help="Save the objects of a running cluster to a file, and load them again.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+app.add_typer(snapshot)
+
+
+@snapshot.command()
+def save(
+    file: Annotated[Path, typer.Argument(help="The file to write; - is stdout.")],
+    state_dir: StateDirOption = None,
+) -> int:
+    """Save what users made, as YAML that `emu snapshot load`, `emu up -f` and `kubectl apply -f` take."""
+    from emu.cli import snapshot
+
+    return snapshot.save(state_dir, file)
+
+
+@snapshot.command()
+def load(
+    files: Annotated[list[Path], typer.Argument(help="Snapshots, manifests or dumps; - is stdin.")],
+    state_dir: StateDirOption = None,
+) -> int:
+    """Apply files to the running cluster and say what had to change. Exit code 1 when one was refused."""
+    from emu.cli import snapshot
+
+    return snapshot.load(state_dir, files)
 
 
 components.register(app)

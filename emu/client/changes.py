@@ -83,14 +83,14 @@ def report(changes: Iterable[Change]) -> list[str]:
 
 def _section(reason: Reason, changes: Sequence[Change]) -> list[str]:
     if reason is Reason.SERVER_FIELDS:
-        return [f"  {reason.value}: {_count(len(changes), 'object')}"]
+        return [f"  {reason.value}: {counted(len(changes), 'object')}"]
     lines = [f"  {reason.value}"]
     by_kind: dict[str, list[Change]] = {}
     for change in changes:
         by_kind.setdefault(change.kind, []).append(change)
     for kind, of_kind in sorted(by_kind.items()):
         if reason is Reason.UNSERVED:
-            lines.append(f"    {kind}: {_count(len(of_kind), 'object')}")
+            lines.append(f"    {kind}: {counted(len(of_kind), 'object')}")
         elif any(change.detail for change in of_kind):
             lines += [f"    {kind} {change.name}: {change.detail}" for change in of_kind[:_MOST_NAMES]]
             if len(of_kind) > _MOST_NAMES:
@@ -114,5 +114,6 @@ def _wrapped(kind: str, names: list[str]) -> list[str]:
     )
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1 object`, `2 objects`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
