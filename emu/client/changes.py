@@ -72,10 +72,11 @@ def report(changes: Iterable[Change]) -> list[str]:
     for change in changes:
         by_reason.setdefault(change.reason, []).append(change)
     lines: list[str] = []
-    for heading, leaves_out in (("Left out:", True), ("Changed:", False)):
+    for heading, leaves_out in (("Left out", True), ("Changed", False)):
         reasons = [reason for reason in Reason if reason.leaves_out is leaves_out and reason in by_reason]
         if reasons:
-            lines.append(heading)
+            objects = {(change.kind, change.name) for reason in reasons for change in by_reason[reason]}
+            lines.append(f"{heading}, {counted(len(objects), 'object')}:")
             for reason in reasons:
                 lines += _section(reason, sorted(set(by_reason[reason])))
     return lines

@@ -65,7 +65,8 @@ def _names_values(spec: Any) -> bool:
         return False
     ports = spec.get("ports")
     named = isinstance(ports, list) and any(isinstance(port, dict) and port.get("nodePort") for port in ports)
-    return bool(spec.get("clusterIP") or spec.get("clusterIPs") or named)
+    given = spec.get("clusterIP") or spec.get("clusterIPs") or spec.get("type") == "ExternalName"
+    return bool(given or named)
 
 
 def _missing_namespaces(drafts: Iterable[Draft], target: Target) -> tuple[list[Manifest], list[Change]]:

@@ -120,7 +120,8 @@ def system(draft: Draft, world: World) -> None:
 
 
 def _namespaced(draft: Draft, world: World) -> bool:
-    return bool(draft.metadata.get("namespace")) or draft.namespaced(world.target)
+    resource = world.target.kinds.get((draft.api_version, draft.kind))
+    return bool(draft.metadata.get("namespace")) if resource is None else resource.namespaced
 
 
 def unserved(draft: Draft, world: World) -> None:
