@@ -1,8 +1,11 @@
 """Reading manifests: what is taken, and what is said of what is not."""
 
+import io
+from pathlib import Path
+
 import pytest
 
-from emu.client.manifests import ManifestError, load_manifests
+from emu.client.manifests import SNAPSHOT_MARK, ManifestError, load_manifests
 
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n"
 
@@ -44,6 +47,16 @@ def test_a_directory_is_read_by_name(tmp_path):
         ("? [a, b]\n: c", "is not YAML"),
         (POD + "spec: &x\n  again: *x", "line 5 is not YAML: the alias *x is inside of what it repeats"),
         (POD + "spec: {1: 2, [a]: b}", "is not YAML"),
+        (b"PK\x03\x04\x00\x00", "holds binary data"),
+        (b"\xff\xfe\x00\xd8", "is no text"),
+        ("[" * 100_000, "is not YAML"),
+        ('{"a": ' * 100_000, "is not YAML"),
+        ('{"apiVersion": "v1",\n "kind": ]', "line 2 is not YAML"),
+        (POD + "---\n" + POD, "line 5: Pod a is there already, in"),
+        (POD + "data: {a: " + "x" * (3 << 20) + "}", "line 1: Pod a has 3.0 MiB"),
+        ("kind: Kustomization\napiVersion: kustomize.config.k8s.io/v1beta1", "kubectl kustomize"),
+        ("apiVersion: v1\nkind: List\nitems:\n- a\n- b", "line 4 holds something that is no Kubernetes"),
+        ("kind: Pod\napiVersion: v1\nmetadata: {name: yes}", "metadata.name of the Pod is True, not text"),
     ],
 )
 def test_a_wrong_manifest_is_named(tmp_path, text, expected):
@@ -52,6 +65,47 @@ def test_a_wrong_manifest_is_named(tmp_path, text, expected):
     assert str(tmp_path / "m.yaml") in str(caught.value)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_each_object_knows_its_line(tmp_path):
+    text = f"# a note\n{POD}---\napiVersion: v1\nkind: PodList\nitems:\n- metadata: {{name: b}}\n"
+    file = tmp_path / "m.yaml"
+    assert [(manifest.title, manifest.origin) for manifest in load(tmp_path, text)] == [
+        ("Pod a", f"{file}, line 2"),
+        ("Pod b", f"{file}, line 9"),
+    ]
+
+
+def test_json_and_utf_16_are_read(tmp_path):
+    document = '{"apiVersion": "v1", "kind": "PodList", "items": [{"metadata": {}}]}'
+    assert [manifest.title for manifest in load(tmp_path, document)] == ["Pod (no name)"]
+    assert [manifest.title for manifest in load(tmp_path, POD.encode("utf-16"))] == ["Pod a"]
+
+
+def test_one_name_in_two_namespaces_is_two_objects(tmp_path):
+    assert len(load(tmp_path, POD + "---\n" + POD.replace("name: a", "name: a, namespace: shop"))) == 2
+
+
+def test_a_snapshot_is_recognised(tmp_path):
+    assert [m.of_snapshot for m in load(tmp_path, POD)] == [False]
+    assert [m.of_snapshot for m in load(tmp_path, f"{SNAPSHOT_MARK} of a cluster\n---\n{POD}")] == [True]
+
+
+def test_standard_input_is_read(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(POD.encode())))
+    assert [m.origin for m in load_manifests([Path("-")])] == ["standard input, line 1"]
+
+
+def test_a_kustomization_has_to_be_built_first(tmp_path):
+    (tmp_path / "kustomization.yaml").write_text("resources: []")
+    with pytest.raises(ManifestError, match=r"run `kubectl kustomize .* > built.yaml` and give built.yaml"):
+        load_manifests([tmp_path])
+
+
+def test_directories_among_files_are_passed_over(tmp_path):
+    (tmp_path / "sub.yaml").mkdir()
+    (tmp_path / "a.yaml").write_text(POD)
+    assert len(load_manifests([tmp_path])) == 1
 
 
 def test_what_is_not_there_is_named(tmp_path):
