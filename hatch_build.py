@@ -55,10 +55,27 @@ _CONSTRAINTS = (
     "minProperties",
     "maxProperties",
 )
-_UNTYPED = {
-    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"x-kubernetes-int-or-string": True},
-    "io.k8s.apimachinery.pkg.api.resource.Quantity": {"x-kubernetes-int-or-string": True},
+_LIST_META = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"
+_PATCH = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch"
+_INT_OR_STRING = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+# What the published documents say of these two, and their source in the package leaves out.
+_SCALARS: dict[str, dict[str, Any]] = {
+    _INT_OR_STRING: {
+        "description": "A number, or a string that holds one or names something, such as a port.",
+        "format": "int-or-string",
+        "oneOf": [{"type": "integer"}, {"type": "string"}],
+    },
+    _QUANTITY: {
+        "description": "An amount with an optional suffix: 100m, 1.5, 2Gi.",
+        "oneOf": [{"type": "string"}, {"type": "number"}],
+    },
 }
+_DEFAULTS = {
+    "io.k8s.api.core.v1.ContainerPort": {"protocol": "TCP"},
+    "io.k8s.api.core.v1.ServicePort": {"protocol": "TCP"},
+}
+_UNTYPED = {name: {"x-kubernetes-int-or-string": True} for name in _SCALARS}
 
 
 class CustomBuildHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -75,9 +92,10 @@ def generate(root: Path) -> None:
     custom = _read_custom(root / CUSTOM)
     definitions = {**_read_definitions(), **custom}
     names = _reachable(definitions, _roots(definitions, _served(root / TABLE)))
-    kept = {name: _STRUCTURE + (_CONSTRAINTS if name in custom else ()) for name in names}
+    documented = _documented(definitions, names)
+    kept = {name: _STRUCTURE + (_CONSTRAINTS if name in custom else ()) for name in documented}
     types = {name: _structure(name, definitions[name], kept[name]) for name in names}
-    openapi = {name: _openapi(name, definitions[name], kept[name]) for name in names}
+    openapi = {name: _openapi(name, definitions[name], kept[name]) for name in documented}
     (root / TARGET).mkdir(exist_ok=True)
     for file, content in (("types.json", types), ("openapi.json", openapi)):
         _write(root / TARGET / file, json.dumps(content, separators=(",", ":"), sort_keys=True))
@@ -171,10 +189,42 @@ def _structure(name: str, node: dict[str, Any], kept: tuple[str, ...] = _STRUCTU
     return result
 
 
+def _documented(definitions: dict[str, Any], names: list[str]) -> list[str]:
+    """What documents need besides: the list of each kind, and the body of patches.
+
+    Adds to `definitions` the lists that it lacks, as those of custom resources.
+    """
+    found = {_LIST_META, _PATCH, *names}
+    for name in names:
+        node = definitions[name]
+        is_kind = "x-kubernetes-group-version-kind" in node and "metadata" in node["properties"]
+        if is_kind and name not in OTHER_ROOTS:
+            definitions.setdefault(f"{name}List", _list_of(name, node))
+            found.add(f"{name}List")
+    return sorted(found)
+
+
+def _list_of(name: str, node: dict[str, Any]) -> dict[str, Any]:
+    kinds = [{**entry, "kind": f"{entry['kind']}List"} for entry in node["x-kubernetes-group-version-kind"]]
+    properties = {
+        "apiVersion": node["properties"]["apiVersion"],
+        "items": {"type": "array", "items": {"$ref": _REFERENCE + name}},
+        "kind": node["properties"]["kind"],
+        "metadata": {"$ref": _REFERENCE + _LIST_META},
+    }
+    return {
+        "description": f"{kinds[0]['kind']} is a list of {kinds[0]['kind'].removesuffix('List')}",
+        "type": "object",
+        "required": ["items"],
+        "properties": properties,
+        "x-kubernetes-group-version-kind": kinds,
+    }
+
+
 def _openapi(name: str, node: dict[str, Any], kept: tuple[str, ...] = _STRUCTURE) -> dict[str, Any]:
     """A node in the form of OpenAPI v3.0."""
-    if name in _UNTYPED:
-        return {"type": "string", "format": "int-or-string", "description": node.get("description", "")}
+    if name in _SCALARS:
+        return _SCALARS[name]
     result: dict[str, Any] = {
         key: node[key] for key in ("description", "format", "required", "default", *kept) if key in node
     }
@@ -186,6 +236,8 @@ def _openapi(name: str, node: dict[str, Any], kept: tuple[str, ...] = _STRUCTURE
         result["type"] = kind
     if "properties" in node:
         result["properties"] = {key: _openapi("", value, kept) for key, value in node["properties"].items()}
+        for key, default in _DEFAULTS.get(name, {}).items():
+            result["properties"][key]["default"] = default
     for key in ("items", "additionalProperties"):
         if isinstance(node.get(key), dict):
             result[key] = _openapi("", node[key], kept)
