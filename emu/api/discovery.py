@@ -110,7 +110,7 @@ def _aggregated_resource(resource: Resource) -> Document:
                 "responseKind": {"group": group, "version": version, "kind": kind},
                 "verbs": list(verbs),
             }
-            for name, group, version, kind, verbs in _subresources(resource)
+            for name, group, version, kind, verbs in subresources_of(resource)
         ]
     return document
 
@@ -119,7 +119,8 @@ def _group_kind(resource: Resource) -> Document:
     return {"group": resource.group, "version": resource.version, "kind": resource.kind}
 
 
-def _subresources(resource: Resource) -> list[tuple[str, str, str, str, tuple[str, ...]]]:
+def subresources_of(resource: Resource) -> list[tuple[str, str, str, str, tuple[str, ...]]]:
+    """Name, group, version, kind and verbs of each subresource that is served."""
     change = ("get", "patch", "update")
     own = (resource.group, resource.version, resource.kind)
     found: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
@@ -173,7 +174,7 @@ def _resource_list(group: str, version: str) -> Document:
         if resource.categories:
             entry["categories"] = list(resource.categories)
         resources.append(entry)
-        for name, of_group, of_version, kind, verbs in _subresources(resource):
+        for name, of_group, of_version, kind, verbs in subresources_of(resource):
             described: Document = {
                 "name": f"{resource.plural}/{name}",
                 "singularName": "",

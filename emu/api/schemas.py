@@ -50,6 +50,11 @@ def definition_name(resource: Resource) -> str:
     return _names()[resource.group, resource.version, resource.kind]
 
 
+def name_of_kind(group: str, version: str, kind: str) -> str | None:
+    """The name of the definition of any kind; None for one that is not a document, such as PodExecOptions."""
+    return _names().get((group, version, kind))
+
+
 def root(resource: Resource) -> Node:
     """The definition of a kind."""
     return types()[definition_name(resource)]
