@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection
 from ipaddress import ip_address
 
 from aiohttp import web
 
-from emu.api import answers, discovery, openapi
+from emu.api import answers, discovery
 from emu.api.answers import TEXT, Answer, encode
 from emu.api.authentication import Authenticator
 from emu.api.errors import ForeignHostError, InternalError, NoSuchPathError, StatusError
+from emu.api.openapi import serving
 from emu.api.registry import Registry
 from emu.api.routes import parse_path
 from emu.api.store import Key
@@ -94,23 +96,11 @@ class Api:
 
 
 def _general_path(request: web.BaseRequest, path: str) -> Answer:
-    if path.startswith("/openapi/v3"):
-        return _openapi(request, path.removeprefix("/openapi/v3").strip("/"))
+    if path.startswith("/openapi/"):
+        given = serving.answer(path, request.query, request.headers, time.time())
+        return Answer(given.body, given.status, given.headers["Content-Type"], given.headers)
     found = discovery.answer(path, request.headers.get("Accept", ""))
     if found is not None:
         document, content_type = found
         return Answer(encode(document), content_type=content_type, headers={"Vary": "Accept"})
     raise NoSuchPathError
-
-
-def _openapi(request: web.BaseRequest, path: str) -> Answer:
-    try:
-        found = openapi.document(path) if path else openapi.index()
-    except KeyError:
-        raise NoSuchPathError from None
-    headers = {"ETag": f'"{found.etag}"', "Vary": "Accept"}
-    if request.query.get("hash") == found.etag:
-        headers["Cache-Control"] = "public, max-age=31536000, immutable"
-    if request.headers.get("If-None-Match", "").strip('"') == found.etag:
-        return Answer(b"", 304, headers=headers)
-    return Answer(found.body, headers=headers)

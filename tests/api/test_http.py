@@ -305,19 +305,6 @@ async def test_legacy_discovery(server: Server):
     }
 
 
-async def test_openapi_is_hashed_and_revalidated(server: Server):
-    index = await call(server, "GET", "/openapi/v3")
-    url = index["paths"]["api/v1"]["serverRelativeURL"]
-    status, body, headers = await raw(server, "GET", url)
-    assert status == 200
-    assert "io.k8s.api.core.v1.ServicePort" in body["components"]["schemas"]
-    assert "max-age" in headers["Cache-Control"]
-    status, _, _ = await raw(server, "GET", url, headers={"If-None-Match": headers["ETag"]})
-    assert status == 304
-    status, _, _ = await raw(server, "GET", "/openapi/v2")
-    assert status == 404
-
-
 async def test_a_table_has_the_columns_of_kubectl(server: Server):
     await call(server, "POST", PODS, body=pod())
     _, body, _ = await raw(server, "GET", PODS, headers={"Accept": TABLE})

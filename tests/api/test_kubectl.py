@@ -58,14 +58,7 @@ class Kubectl:
         return output.decode()
 
 
-def _parameter(binary: Path) -> object:
-    # They validate with the protobuf form of OpenAPI v2, which is not served.
-    needs_v2 = pytest.mark.skip(reason="kubectl 1.27 and 1.28 need --validate=false for now")
-    old = binary.name.endswith(("1.27", "1.28"))
-    return pytest.param(binary, id=binary.name, marks=needs_v2 if old else ())
-
-
-@pytest.fixture(params=[_parameter(binary) for binary in FOUND])
+@pytest.fixture(params=FOUND, ids=lambda binary: binary.name)
 def kubectl(request: pytest.FixtureRequest, server: Server, tmp_path: Path) -> Kubectl:
     return Kubectl(request.param, server, tmp_path)
 

@@ -12,8 +12,6 @@ import pytest
 from emu.core.objects import Pod
 from emu.testing import Cluster
 
-# These two validate against /openapi/v2 in protobuf, which is not served yet: apply needs --validate=false.
-OLD = ("kubectl.1.27", "kubectl.1.28")
 VERSIONED = sorted(str(path) for path in Path("/usr/lib/google-cloud-sdk/bin").glob("kubectl.1.*"))
 BINARIES = VERSIONED or ([found] if (found := shutil.which("kubectl")) else [])
 
@@ -80,15 +78,7 @@ spec:
 """
 
 
-@pytest.fixture
-def applying(kubectl, request):
-    if Path(request.node.callspec.params["kubectl"] or "").name in OLD:
-        pytest.skip("kubectl 1.27 and 1.28 need --validate=false for now")
-    return kubectl
-
-
-def test_apply_rolls_out_serves_scales_and_deletes(applying, cluster):
-    kubectl = applying
+def test_apply_rolls_out_serves_scales_and_deletes(kubectl, cluster):
     kubectl("apply", "-f", "-", stdin=WEB)
     kubectl("rollout", "status", "deployment/kube", "--timeout=30s")
     assert "unchanged" in kubectl("apply", "-f", "-", stdin=WEB)
@@ -106,8 +96,7 @@ def test_apply_rolls_out_serves_scales_and_deletes(applying, cluster):
     cluster.until(lambda: cluster.objects(Pod, labels="app=kube") == [], what="no pod is left")
 
 
-def test_errors_read_as_on_any_cluster(applying):
-    kubectl = applying
+def test_errors_read_as_on_any_cluster(kubectl):
     assert 'pods "nobody" not found' in kubectl("get", "pod", "nobody", expect=1)
     manifest = "apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {ports: [{port: 99999}]}"
     output = kubectl("apply", "-f", "-", stdin=manifest, expect=1)

@@ -1,36 +1,46 @@
-"""OpenAPI v3: one document for each group and version, made from the published schemas on request.
+"""The documents: one of OpenAPI v3 for each group and version, and one of OpenAPI v2 for all.
 
-URLs carry a hash of their document, so clients may keep it for good.
+They are made when the first client asks, not at start-up, and kept compressed: many clients never ask, and
+those that do keep what they got, since its URL carries a hash of it.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import re
 from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from emu.api.discovery import GIT_VERSION, group_versions
-from emu.api.resource import Resource
+from emu.api.openapi import gnostic, operations, v2
+from emu.api.openapi.parameters import Document
 from emu.api.resources import RESOURCES
-from emu.api.schemas import DATA, definition_name
+from emu.api.schemas import DATA
 
-Document = dict[str, Any]
+_REFERENCE = re.compile(rb'"#/components/schemas/([^"]+)"')
+_FASTEST = 1
 
-_REFERENCE = "#/components/schemas/"
-_PATCH_TYPES = (
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-)
+Schemas = dict[str, msgspec.Raw]
 
 
-class OpenApi(NamedTuple):
-    """A document and its hash."""
+class Stored(NamedTuple):
+    """A document, compressed with gzip, and its hash."""
 
-    body: bytes
+    compressed: bytes
     etag: str
+
+    @property
+    def body(self) -> bytes:
+        """The document itself."""
+        return gzip.decompress(self.compressed)
+
+
+def _stored(body: bytes) -> Stored:
+    # No time of day in the compressed form: equal documents are equal bytes.
+    return Stored(gzip.compress(body, _FASTEST, mtime=0), hashlib.sha512(body).hexdigest().upper())
 
 
 def group_version_paths() -> list[str]:
@@ -43,103 +53,80 @@ def group_version_paths() -> list[str]:
 
 
 @cache
-def index() -> OpenApi:
+def index() -> Stored:
     """The document at /openapi/v3."""
     paths = {
-        path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={document(path).etag}"}
-        for path in group_version_paths()
+        path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={stored.etag}"}
+        for path, stored in _all_v3().items()
     }
-    return _hashed({"paths": paths})
+    return _stored(msgspec.json.encode({"paths": paths}))
 
 
-@cache
-def document(path: str) -> OpenApi:
+def v3(path: str) -> Stored:
     """The document of a group and version, by its path. Raises KeyError for one that is not served."""
-    if path not in group_version_paths():
-        raise KeyError(path)
-    group, version = ("", path.split("/")[1]) if path.startswith("api/") else tuple(path.split("/")[1:])
-    served = [resource for resource in RESOURCES if (resource.group, resource.version) == (group, version)]
-    names = [definition_name(resource) for resource in served]
-    paths: Document = {}
-    for resource, name in zip(served, names, strict=True):
-        paths |= _paths(resource, name, path)
-    return _hashed(
-        {
-            "openapi": "3.0.0",
-            "info": {"title": "Kubernetes", "version": GIT_VERSION},
-            "paths": paths,
-            "components": {"schemas": _reachable(names)},
-        }
-    )
-
-
-def _hashed(content: Document) -> OpenApi:
-    body = msgspec.json.encode(content)
-    return OpenApi(body, hashlib.sha256(body).hexdigest().upper())
+    return _all_v3()[path]
 
 
 @cache
-def _schemas() -> dict[str, Document]:
-    schemas: dict[str, Document] = msgspec.json.decode((DATA / "openapi.json").read_bytes())
-    return schemas
+def _all_v3() -> dict[str, Stored]:
+    # All at once: clients start with the index, which has the hash of each.
+    schemas = _schemas()
+    return {path: _stored(_v3(path, schemas)) for path in group_version_paths()}
 
 
-def _reachable(names: list[str]) -> dict[str, Document]:
-    found: dict[str, Document] = {}
-    pending = list(names)
+@cache
+def v2_json() -> Stored:
+    """The document at /openapi/v2."""
+    return _stored(msgspec.json.encode(_v2()))
+
+
+@cache
+def v2_protobuf() -> Stored:
+    """The same as a `Document` of gnostic's OpenAPIv2.proto."""
+    return _stored(gnostic.encode(_v2()))
+
+
+def _v2() -> Document:
+    paths: Document = {}
+    for resource in RESOURCES:
+        paths |= operations.paths(resource)
+    return v2.converted(_complete(paths, _schemas()))
+
+
+def _v3(path: str, schemas: Schemas) -> bytes:
+    paths: Document = {}
+    for resource in RESOURCES:
+        if path == (
+            f"apis/{resource.group}/{resource.version}" if resource.group else f"api/{resource.version}"
+        ):
+            paths |= operations.paths(resource)
+    return msgspec.json.encode(_complete(paths, schemas))
+
+
+def _schemas() -> Schemas:
+    """The published schemas by name, each still encoded: none is looked into but for its references."""
+    return msgspec.json.decode((DATA / "openapi.json").read_bytes(), type=Schemas)
+
+
+def _complete(paths: Document, schemas: Schemas) -> Document:
+    return {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": GIT_VERSION},
+        "paths": dict(sorted(paths.items())),
+        "components": {"schemas": _reachable(msgspec.json.encode(paths), schemas)},
+    }
+
+
+def _reachable(text: bytes, schemas: Schemas) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    pending = _references(text)
     while pending:
         name = pending.pop()
         if name not in found:
-            found[name] = _schemas()[name]
-            pending += _references(found[name])
+            found[name] = schemas[name]
+            pending += _references(bytes(schemas[name]))
     return dict(sorted(found.items()))
 
 
-def _references(node: Any) -> list[str]:
-    if isinstance(node, list):
-        return [name for item in node for name in _references(item)]
-    if not isinstance(node, dict):
-        return []
-    found = [node["$ref"].removeprefix(_REFERENCE)] if isinstance(node.get("$ref"), str) else []
-    return found + [name for value in node.values() for name in _references(value)]
-
-
-def _paths(resource: Resource, name: str, prefix: str) -> Document:
-    reference = {"$ref": _REFERENCE + name}
-    content = {"application/json": {"schema": reference}}
-    answer = {"200": {"description": "OK", "content": content}}
-    base = f"/{prefix}/" + ("namespaces/{namespace}/" if resource.namespaced else "") + resource.plural
-
-    def operation(action: str, **more: Any) -> Document:
-        return {
-            "tags": [resource.kind],
-            "operationId": f"{action}{resource.group.title().replace('.', '')}{resource.kind}",
-            "parameters": [],
-            "responses": answer,
-            "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": {
-                "group": resource.group,
-                "version": resource.version,
-                "kind": resource.kind,
-            },
-            **more,
-        }
-
-    writing = [
-        {"name": key, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
-        for key in ("dryRun", "fieldManager", "fieldValidation")
-    ]
-    patch_body = {"content": {kind: {"schema": {"type": "object"}} for kind in _PATCH_TYPES}}
-    body = {"required": True, "content": {"*/*": {"schema": reference}}}
-    return {
-        base: {
-            "get": operation("list"),
-            "post": operation("post", parameters=writing, requestBody=body),
-        },
-        f"{base}/{{name}}": {
-            "get": operation("get"),
-            "put": operation("put", parameters=writing, requestBody=body),
-            "patch": operation("patch", parameters=writing, requestBody=patch_body),
-            "delete": operation("delete"),
-        },
-    }
+def _references(text: bytes) -> list[str]:
+    return [name.decode() for name in _REFERENCE.findall(text)]
