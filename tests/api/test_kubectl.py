@@ -41,13 +41,14 @@ class Kubectl:
     def __init__(self, binary: Path, server: Server, directory: Path) -> None:
         self._binary = binary
         self._arguments = ("--kubeconfig", str(server.kubeconfig), "--cache-dir", str(directory / "cache"))
+        self.environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
     async def run(self, *arguments: str, text: str = "", fails: bool = False) -> str:
         process = await asyncio.create_subprocess_exec(
             self._binary,
             *arguments,
             *self._arguments,
-            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+            env=self.environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
