@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +19,9 @@ from emu.api.tables import included, partial_metadata, table
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 _YAML = "application/yaml"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_WARNINGS_LIMIT = 4096
+_WARNING_LIMIT = 256
 _FOR_PEOPLE = ("curl", "Wget", "Mozilla")
 
 encode = msgspec.json.Encoder().encode
@@ -32,11 +37,27 @@ class Answer(NamedTuple):
 
     def with_warnings(self, warnings: Iterable[str]) -> Answer:
         """RFC 7234 section 5.5, as kubectl prints them."""
-        texts = [text.replace("\\", "\\\\").replace('"', '\\"') for text in dict.fromkeys(warnings)]
+        texts = [text.replace("\\", "\\\\").replace('"', '\\"') for text in told(warnings)]
         if not texts:
             return self
         value = ", ".join(f'299 - "{text}"' for text in texts)
         return self._replace(headers={**self.headers, "Warning": value})
+
+
+def told(warnings: Iterable[str]) -> list[str]:
+    """Those that a header can hold: each once, without control characters, shortened when they are many.
+
+    Source: the warning recorder of the apiserver (filters/warning.go).
+    """
+    texts = [text for text in dict.fromkeys(warnings) if text and not _CONTROL.search(text)]
+    if sum(map(len, texts)) <= _WARNINGS_LIMIT:
+        return texts
+    short = [text[:_WARNING_LIMIT] for text in texts]
+    return [
+        text
+        for text, before in zip(short, accumulate(map(len, short), initial=0), strict=False)
+        if before < _WARNINGS_LIMIT
+    ]
 
 
 def form_of(request: web.BaseRequest) -> Form:
@@ -80,7 +101,7 @@ def success(code: int = 200, details: Mapping[str, Any] | None = None) -> Answer
 
 def formatted(request: web.BaseRequest, answer: Answer) -> Answer:
     """An answer in JSON as YAML where that was asked for, or with lines and indents for people."""
-    if answer.content_type != JSON or not answer.body:
+    if answer.content_type != JSON or not answer.body or "Content-Encoding" in answer.headers:
         return answer
     if request.headers.get("Accept", "").startswith(_YAML):
         # Imported here since hardly any client asks for it.
