@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -45,7 +45,15 @@ def _names() -> dict[tuple[str, str, str], str]:
     }
 
 
-def definition_name(resource: Resource) -> str:
+class Kind(NamedTuple):
+    """A kind that is no resource of its own, such as the Scale of a Deployment."""
+
+    group: str
+    version: str
+    kind: str
+
+
+def definition_name(resource: Resource | Kind) -> str:
     """The name of a kind's definition."""
     return _names()[resource.group, resource.version, resource.kind]
 
@@ -124,7 +132,7 @@ def fits(name: str, value: Any) -> bool:
 # --- what is wrong ---
 
 
-def check(resource: Resource, document: Document) -> list[str]:
+def check(resource: Resource | Kind, document: Document) -> list[str]:
     """Remove fields that the kind does not have and give their paths.
 
     Raises BadRequestError when a value has the wrong JSON type.
@@ -177,7 +185,7 @@ def _type_error(value: Any, node: Node, path: str) -> str:
     if node.get("x-kubernetes-int-or-string"):
         fits = isinstance(value, (str, int, float)) and not isinstance(value, bool)
         wanted = f"field {path} of type int or string"
-        return "" if fits else f"json: cannot unmarshal {_name(value)} into {wanted}"
+        return "" if fits else f"json: cannot unmarshal {json_type(value)} into {wanted}"
     expected = node.get("type")
     if expected is None:
         return ""
@@ -187,10 +195,11 @@ def _type_error(value: Any, node: Node, path: str) -> str:
     if fits:
         return ""
     go_type = node.get("format", "int64") if expected == "integer" else _GO_TYPES.get(expected, expected)
-    return f"json: cannot unmarshal {_name(value)} into field {path} of type {go_type}"
+    return f"json: cannot unmarshal {json_type(value)} into field {path} of type {go_type}"
 
 
-def _name(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """What Go's decoder calls the type of a JSON value."""
     if value is None:
         return "null"
     for name, kinds in (

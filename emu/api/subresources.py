@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from emu.api import namespaces
+from emu.api import namespaces, schemas
 from emu.api.errors import (
-    BadRequestError,
     ConflictError,
     InternalError,
     InvalidError,
     MethodNotAllowedError,
+    Target,
     TooManyRequestsError,
     invalid,
     required,
@@ -24,9 +24,15 @@ from emu.api.options import DeleteOptions, WriteOptions
 from emu.api.registry import Registry, now_text
 from emu.api.resource import Document, Resource
 
+EVICTION = schemas.Kind("policy", "v1", "Eviction")
+TOKEN_REQUEST = schemas.Kind("authentication.k8s.io", "v1", "TokenRequest")
+_BINDING = schemas.Kind("", "v1", "Binding")
+_SCALE = schemas.Kind("autoscaling", "v1", "Scale")
 _PODS = "pods"
 _DISRUPTION_BUDGETS = "poddisruptionbudgets.policy"
 _ENDED = ("Succeeded", "Failed")
+# Source: `pkg/apis/authentication/validation`.
+_TOKEN_SECONDS = range(600, (1 << 32) + 1)
 
 
 # --- binding ---
@@ -35,6 +41,7 @@ _ENDED = ("Succeeded", "Failed")
 def bind(registry: Registry, namespace: str, name: str, binding: Document, options: WriteOptions) -> None:
     """`pods/binding`: put a pod on a node."""
     pods = registry.resources[_PODS]
+    schemas.check(_BINDING, binding)
     target = binding.get("target") or {}
     if not target.get("name"):
         raise InvalidError(pods.target(name), [required("target.name")])
@@ -89,9 +96,8 @@ def set_scale(
 
     def apply(document: Document) -> Document:
         scale = change(scale_of(resource, document))
+        schemas.check(_SCALE, scale)
         replicas = (scale.get("spec") or {}).get("replicas", 0)
-        if not isinstance(replicas, int) or isinstance(replicas, bool):
-            raise BadRequestError("spec.replicas: expected an integer")
         if replicas < 0:
             raise InvalidError(
                 resource.target(name),
@@ -127,6 +133,7 @@ def _selector_text(document: Mapping[str, Any]) -> str:
 def finalize(registry: Registry, name: str, document: Document) -> Document:
     """`namespaces/finalize`: only the finalizers of the spec change."""
     resource = registry.resources[namespaces.RESOURCE]
+    schemas.check(resource, document)
     item = registry.get(resource, "", name)
     old = item.document()
     new = {**item.document(), "spec": document.get("spec") or {}}
@@ -188,3 +195,21 @@ def _take_from_budget(registry: Registry, namespace: str, pod: Document, *, dry_
 def _selects(selector: Document | None, labels: Mapping[str, str]) -> bool:
     # policy/v1: an empty selector selects every pod of the namespace, an absent one none.
     return selector is not None and matches(selector, labels)
+
+
+# --- token ---
+
+
+def check_token_request(spec: Mapping[str, Any]) -> None:
+    """Raise InvalidError for a life of a token that is too short or too long, in seconds."""
+    seconds = spec.get("expirationSeconds")
+    if seconds is None:
+        return
+    if seconds < _TOKEN_SECONDS.start:
+        why = "may not specify a duration less than 10 minutes"
+    elif seconds >= _TOKEN_SECONDS.stop:
+        why = "may not specify a duration larger than 2^32 seconds"
+    else:
+        return
+    target = Target(TOKEN_REQUEST.group, "", TOKEN_REQUEST.kind)
+    raise InvalidError(target, [invalid("spec.expirationSeconds", seconds, why)])

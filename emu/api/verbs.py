@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from emu.api import answers, subresources
+from emu.api import answers, schemas, subresources
 from emu.api.answers import Answer, encode
 from emu.api.authentication import Authenticator, User
 from emu.api.bodies import checked_object, content_type, deletion_of, object_of, patcher, read_body
@@ -193,14 +193,17 @@ class Verbs:
 
     def _evict(self, request: web.BaseRequest, route: Route, body: bytes) -> Answer:
         eviction = object_of(request, body).value
+        schemas.check(subresources.EVICTION, eviction)
         options = delete_options(eviction.get("deleteOptions") or {}, request.query)
         subresources.evict(self._registry, route.namespace, route.name, options)
         return answers.success(201)
 
     def _issue_token(self, request: web.BaseRequest, route: Route, body: bytes) -> Answer:
         review = object_of(request, body).value
+        schemas.check(subresources.TOKEN_REQUEST, review)
         account = self._registry.get(route.resource, route.namespace, route.name).document()
         spec = review.setdefault("spec", {})
+        subresources.check_token_request(spec)
         token, expires = self._authenticator.issue(
             route.namespace,
             route.name,
