@@ -8,12 +8,21 @@ from typing import Any
 from aiohttp import web
 
 from emu.api import patch, protobuf, schemas
-from emu.api.decoding import Decoded, decode, decode_json, decode_yaml, without_nulls
+from emu.api.decoding import (
+    NO_KIND,
+    Decoded,
+    UndecodableError,
+    decode,
+    decode_json,
+    decode_yaml,
+    without_nulls,
+)
 from emu.api.errors import (
     BadRequestError,
     InvalidError,
     Target,
     TooLargeError,
+    UnrecognizedError,
     UnsupportedMediaTypeError,
     invalid,
 )
@@ -25,6 +34,9 @@ from emu.api.routes import Route
 from emu.api.strategic import strategic_merge
 
 MAX_BODY = 3 * 1024 * 1024
+_TYPE_META = (
+    r'struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }'
+)
 
 
 async def read_body(request: web.BaseRequest) -> bytes:
@@ -56,7 +68,7 @@ def _decode_body(request: web.BaseRequest, body: bytes) -> Decoded:
     if kind == protobuf.MEDIA_TYPE:
         return Decoded(protobuf.decode(body), [])
     raise UnsupportedMediaTypeError(
-        f"the body of the request was in an unknown format {kind} - accepted media types include: "
+        "the body of the request was in an unknown format - accepted media types include: "
         f"application/json, application/yaml, {protobuf.MEDIA_TYPE}"
     )
 
@@ -73,6 +85,12 @@ def _object(value: Any) -> Document:
     return value
 
 
+def _check_is_object(resource: Resource, value: Any, body: bytes) -> None:
+    if not isinstance(value, dict):
+        why = f"{NO_KIND}json: cannot unmarshal {schemas.json_type(value)} into Go value of type {_TYPE_META}"
+        raise UnrecognizedError(resource.kind, why, body)
+
+
 def deletion_of(request: web.BaseRequest, body: bytes) -> DeleteOptions:
     """The DeleteOptions of a DELETE."""
     given = _decode_body(request, body).value if body.strip() else {}
@@ -83,7 +101,11 @@ def checked_object(
     resource: Resource, request: web.BaseRequest, body: bytes, mode: FieldValidation
 ) -> tuple[Document, list[str]]:
     """The object in a body and the warnings about it. Raises BadRequestError as fieldValidation asks."""
-    decoded = object_of(request, body)
+    try:
+        decoded = _decode_body(request, body)
+    except UndecodableError as error:
+        raise UnrecognizedError(resource.kind, error.why, body) from None
+    _check_is_object(resource, decoded.value, body)
     check_kind(resource, decoded.value)
     unknown = schemas.check(resource, decoded.value)
     found = [f'unknown field "{path}"' for path in unknown]
@@ -106,7 +128,7 @@ def patcher(
     kind, resource = content_type(request), route.resource
     if kind not in _patch_types(resource):
         raise UnsupportedMediaTypeError(
-            f"the body of the request was in an unknown format {kind} - accepted media types include: "
+            "the body of the request was in an unknown format - accepted media types include: "
             f"{', '.join(_patch_types(resource))}"
         )
     changes = decode(body)

@@ -18,6 +18,17 @@ _MAX_YAML_NODES = 1_000_000
 _encode = msgspec.json.Encoder().encode
 
 
+NO_KIND = "couldn't get version/kind; json parse error: "
+
+
+class UndecodableError(BadRequestError):
+    """The body is not in the form that its media type says. `why` is for messages about objects."""
+
+    def __init__(self, form: str, why: str) -> None:
+        super().__init__(f"the body is not {form}: {why}")
+        self.why = NO_KIND + why if form == "JSON" else f"yaml: {why}"
+
+
 class Decoded(NamedTuple):
     """A body, and the paths of keys that it has more than once (the last one counts)."""
 
@@ -36,7 +47,7 @@ def decode(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"the body is not JSON: {error}") from None
+        raise UndecodableError("JSON", str(error)) from None
     except RecursionError:
         raise _too_deep() from None
 
@@ -54,8 +65,8 @@ def without_nulls(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def _too_deep() -> BadRequestError:
-    return BadRequestError("the body is nested too deeply: exceeded max depth")
+def _too_deep() -> UndecodableError:
+    return UndecodableError("JSON", "exceeded max depth")
 
 
 # --- doubled keys ---
@@ -115,7 +126,7 @@ def decode_yaml(body: bytes) -> Decoded:
     try:
         value = yaml.load(body, _loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadRequestError(f"the body is not YAML: {' '.join(str(error).split())}") from None
+        raise UndecodableError("YAML", " ".join(str(error).split())) from None
     budget = [_MAX_YAML_NODES]
     return Decoded(without_nulls(_as_json(value, budget)), [])
 

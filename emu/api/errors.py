@@ -133,6 +133,9 @@ def too_many(field: str, count: int, limit: int) -> FieldError:
 _MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
+_SUMMARY_BYTES = 30
+
+
 class StatusError(Exception):
     """An error that is answered as a `v1.Status`."""
 
@@ -191,6 +194,24 @@ class BadRequestError(StatusError):
 
     code = 400
     reason = "BadRequest"
+
+
+class UnrecognizedError(BadRequestError):
+    """The body cannot be read as the kind of object that the path takes."""
+
+    def __init__(self, kind: str, why: str, body: bytes) -> None:
+        super().__init__(
+            f"the object provided is unrecognized (must be of type {kind}): {why} ({_summary(body)})"
+        )
+
+
+def _summary(body: bytes) -> str:
+    """The beginning of a body, as text or in hexadecimal digits."""
+    if not body:
+        return "<empty>"
+    start, rest = body[:_SUMMARY_BYTES], " ..." if len(body) > _SUMMARY_BYTES else ""
+    shown = start.decode("utf-8", "replace") if body.startswith(b"{") else start.hex()
+    return shown + rest
 
 
 class UnauthorizedError(StatusError):
