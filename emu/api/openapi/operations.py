@@ -173,7 +173,7 @@ def _responses(action: str, name: str | None) -> Document:
     if name is None:
         content: Document = {"*/*": {"schema": {"type": "string"}}}
     else:
-        content = _content(("application/json", _STREAM) if action == "list" else ("application/json",), name)
+        content = _content((*_READ_TYPES, _STREAM) if action == "list" else _READ_TYPES, name)
     codes = _CODES.get(action, _DONE)
     answers = {code: {"description": word, "content": content} for code, word in codes.items()}
     return {**answers, "401": {"description": "Unauthorized"}}
