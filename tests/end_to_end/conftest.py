@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +34,10 @@ def _program(name: str, package: str) -> str:
     if found is None:
         pytest.skip(f"{name} is not installed (apt-get install {package})")
     return found
+
+
+@pytest.fixture(scope="session")
+def kubectl_cache(cluster: Cluster, tmp_path_factory) -> Callable[[Path], Path]:
+    """The discovery cache of each kubectl, for the time of one cluster."""
+    base = tmp_path_factory.mktemp("kubectl")
+    return lambda binary: base / binary.name
