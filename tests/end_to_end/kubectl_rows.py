@@ -2,6 +2,7 @@
 
 A row is a short scenario in a namespace of its own. Its words may name `{ns}` (the namespace, also a prefix
 for names that no other row uses), `{dir}` (the row's empty directory), `{kubeconfig}` and `{server}`.
+Patterns are regular expressions, found anywhere; ` ... ` stands for any text, lines included.
 """
 
 from __future__ import annotations
@@ -83,8 +84,7 @@ def row(name: str, *steps: Step, given: str = "", since: int = 0, until: int = 9
 def cases(rows: Iterable[Row]) -> list[Any]:
     """Parameters (binary, row): all rows for each kubectl that is found and behaves that way."""
     rows = list(rows)
-    names = [item.name for item in rows]
-    assert len(set(names)) == len(names), "two rows have the same name"
+    assert len({_slug(item) for item in rows}) == len(rows), "two rows have the same name"
     found = binaries()
     if not found:
         reason = "kubectl is not installed (https://kubernetes.io/docs/tasks/tools/)"
@@ -97,9 +97,13 @@ def cases(rows: Iterable[Row]) -> list[Any]:
     ]
 
 
+def _slug(item: Row) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", item.name.lower())[:48].strip("-")
+
+
 def run(binary: Path, item: Row, cluster: Cluster, directory: Path, cache: Path) -> None:
     """Play a row with a kubectl; `cache` is the discovery cache of that binary."""
-    name = re.sub(r"[^a-z0-9]+", "-", f"{item.name} {binary.name}".lower()).strip("-")
+    name = f"{_slug(item)}-{minor_version(binary)}"
     place = Place(binary, cluster, name, directory, cache)
     place.document("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     try:
@@ -118,17 +122,26 @@ class Place:
         self.binary = binary
         self.cluster = cluster
         self.namespace = namespace
+        self._directory = directory
         self._cache = cache
+        files, kubeconfig = directory / "files", directory / "kubeconfig"
+        files.mkdir()
+        kubeconfig.write_text(_in_namespace(cluster.kubeconfig.read_text(), namespace))
         self._names = {
             "ns": namespace,
-            "dir": str(directory),
-            "kubeconfig": str(cluster.kubeconfig),
+            "dir": str(files),
+            "kubeconfig": str(kubeconfig),
             "server": read_kubeconfig(cluster.kubeconfig).server,
         }
 
     def filled(self, text: str) -> str:
         """A text with the names of this place; other braces stay."""
         return re.sub(r"\{(ns|dir|kubeconfig|server)\}", lambda found: self._names[found[1]], text)
+
+    def search(self, pattern: str, text: str, start: int = 0) -> re.Match[str] | None:
+        """Where a pattern is in a text."""
+        expression = self.filled(pattern).replace(" ... ", r"(?:.|\n)*?")
+        return re.compile(expression, re.MULTILINE).search(text, start)
 
     def give(self, manifests: str) -> None:
         """Have objects there."""
@@ -138,16 +151,13 @@ class Place:
     def words(self, command: str) -> list[str]:
         """The arguments of a process for a command as it is typed."""
         words = [self.filled(word) for word in shlex.split(command)]
-        options = [f"--kubeconfig={self._names['kubeconfig']}", f"--cache-dir={self._cache}"]
-        if not any(word in ("-A", "-n", "--all-namespaces") for word in words):
-            options.append(f"--namespace={self.namespace}")
-        # What follows `--` is not kubectl's.
-        end = words.index("--") if "--" in words else len(words)
-        return [str(self.binary), *words[:end], *options, *words[end:]]
+        return [str(self.binary), f"--cache-dir={self._cache}", *words]
 
     def environment(self, more: dict[str, str]) -> dict[str, str]:
         """The environment of a process: nothing of the user's own."""
-        return {"PATH": os.environ["PATH"], "HOME": self._names["dir"], **more}
+        given = {key: self.filled(value) for key, value in more.items()}
+        own = {"KUBECONFIG": self._names["kubeconfig"], "HOME": str(self._directory)}
+        return {"PATH": os.environ["PATH"], "TMPDIR": str(self._directory), **own, **given}
 
     def document(self, method: str, path: str, body: Any = None, *, missing_ok: bool = False) -> Any:
         """What the API answers."""
@@ -169,9 +179,16 @@ class Place:
         return self.document("GET", f"{path}/{name}", missing_ok=True)
 
 
+def _in_namespace(kubeconfig: str, namespace: str) -> str:
+    document = yaml.safe_load(kubeconfig)
+    for entry in document["contexts"]:
+        entry["context"]["namespace"] = namespace
+    return yaml.safe_dump(document)
+
+
 @functools.cache
 def _collections(cluster: Cluster) -> dict[str, str]:
-    """The path of each resource's collection, with a place for the namespace, by `plural` or `plural.group`."""
+    """The path of each collection, with a place for the namespace, by `plural` or `plural.group`."""
 
     async def ask(client: Client) -> dict[str, str]:
         paths = {"": "/api/v1"}
@@ -214,10 +231,9 @@ class Do(NamedTuple):
         )
         told = f"kubectl {place.filled(self.command)}\n{done.stdout}exit code {done.returncode}"
         assert done.returncode == self.code, f"{told}, not {self.code}"
-        assert re.search(place.filled(self.out), done.stdout, re.MULTILINE), f"{told}\nlacks {self.out}"
+        assert place.search(self.out, done.stdout), f"{told}\nlacks {self.out}"
         if self.hidden:
-            shown = re.search(place.filled(self.hidden), done.stdout, re.MULTILINE)
-            assert not shown, f"{told}\nhas {self.hidden}"
+            assert not place.search(self.hidden, done.stdout), f"{told}\nhas {self.hidden}"
 
 
 class While(NamedTuple):
@@ -237,7 +253,7 @@ class While(NamedTuple):
     def take(self, place: Place) -> None:
         """Run it while the steps are taken."""
         with _started(place, self.command) as (process, lines):
-            lines.until(place.filled(self.first))
+            lines.until(self.first)
             for attempt in itertools.count():
                 for step in self.steps:
                     step.take(place)
@@ -327,7 +343,8 @@ class Give(NamedTuple):
 class _Lines:
     """The output of a process as it comes."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, place: Place, stream: Any) -> None:
+        self._place = place
         self.text = ""
         self._read_to = 0
         self._queue: queue.Queue[str] = queue.Queue()
@@ -343,7 +360,7 @@ class _Lines:
         False when it does not come within less than SECONDS; raises AssertionError after that.
         """
         deadline = time.monotonic() + seconds
-        while not (found := re.compile(pattern, re.MULTILINE).search(self.text, self._read_to)):
+        while not (found := self._place.search(pattern, self.text, self._read_to)):
             try:
                 self.text += self._queue.get(timeout=max(deadline - time.monotonic(), 0.01))
             except queue.Empty:
@@ -365,7 +382,7 @@ def _started(place: Place, command: str) -> Iterator[tuple[subprocess.Popen[str]
         env=place.environment({}),
     )
     try:
-        yield process, _Lines(process.stdout)
+        yield process, _Lines(place, process.stdout)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
