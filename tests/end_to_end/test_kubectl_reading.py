@@ -430,7 +430,7 @@ GET = (
         given=SECRETS,
     ),
     row("get -l", Do("get secret -l app=web -o name", r"\Asecret/a\nsecret/b\n\Z"), given=SECRETS),
-    row("get -l !=", Do("get secret -l app!=web -o name", r"\Asecret/c\n\Z"), given=SECRETS),
+    row("get -l unequal", Do("get secret -l app!=web -o name", r"\Asecret/c\n\Z"), given=SECRETS),
     row(
         "get -l in",
         Do("get secret -l 'tier in (front,back),app' -o name", r"\Asecret/a\n\Z"),
@@ -441,7 +441,11 @@ GET = (
         Do("get secret -l 'tier notin (front)' -o name", r"\Asecret/b\nsecret/c\n\Z"),
         given=SECRETS,
     ),
-    row("get -l !key", Do("get secret -l '!tier' -o name", r"\Asecret/b\nsecret/c\n\Z"), given=SECRETS),
+    row(
+        "get -l without a key",
+        Do("get secret -l '!tier' -o name", r"\Asecret/b\nsecret/c\n\Z"),
+        given=SECRETS,
+    ),
     row("get -l that is wrong", Do("get secret -l 'a=('", r"unable to parse requirement", code=1)),
     row(
         "get --field-selector",
