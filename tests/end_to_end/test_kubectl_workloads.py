@@ -67,7 +67,7 @@ ROLLOUT = (
     row(
         "rollout history, undo",
         Do("rollout status deploy/web --timeout=20s", DONE),
-        Do("annotate deploy web kubernetes.io/change-cause=first", "annotated"),
+        Do("annotate deploy web kubernetes.io/change-cause=first", "annotated?$"),
         Do("set env deploy/web A=b", "env updated"),
         Do("rollout status deploy/web --timeout=20s", DONE),
         Do("rollout history deploy/web", r"^REVISION +CHANGE-CAUSE\n1 +first\n2 "),
