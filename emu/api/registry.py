@@ -29,6 +29,7 @@ from emu.api.resource import Document, Resource
 from emu.api.store import Item, Key, Store
 
 _NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_OMITTED_WHEN_EMPTY = ("annotations", "finalizers", "labels", "managedFields", "ownerReferences")
 _OWNED_BY_SERVER = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
 
 # Source: `deletionFinalizersForGarbageCollection` in apiserver's generic registry.
@@ -122,6 +123,7 @@ class Registry:
         if resource.has_generation:
             metadata["generation"] = 1
         document["apiVersion"], document["kind"] = resource.api_version, resource.kind
+        _omit_empty(metadata)
         resource.default(document)
         admission = self._admissions.get(resource.name)
         if admission is not None:
@@ -213,6 +215,7 @@ class Registry:
             else:
                 metadata.pop(key, None)
         new["apiVersion"], new["kind"] = resource.api_version, resource.kind
+        _omit_empty(metadata)
         if resource.has_status:
             if "status" in old:
                 new["status"] = old["status"]
@@ -342,6 +345,13 @@ def check_kind(resource: Resource, document: Document) -> None:
         )
     if not isinstance(document.get("metadata", {}), dict):
         raise BadRequestError("metadata: expected an object")
+
+
+def _omit_empty(metadata: Document) -> None:
+    """Maps and lists that hold nothing are not there, as Go's `omitempty` leaves them out."""
+    for key in _OMITTED_WHEN_EMPTY:
+        if key in metadata and not metadata[key]:
+            del metadata[key]
 
 
 def _check_namespace_of(resource: Resource, namespace: str, document: Document) -> None:

@@ -57,6 +57,21 @@ async def test_an_object_lives(server: Server):
         await call(server, "GET", f"{PODS}/web")
 
 
+async def test_metadata_that_holds_nothing_is_left_out(server: Server):
+    empty = {"labels": {}, "annotations": {}, "finalizers": [], "ownerReferences": []}
+    created = await call(server, "POST", PODS, body=pod() | {"metadata": {"name": "web", **empty}})
+    assert not empty.keys() & created["metadata"].keys()
+    for value in ("b", None):
+        patched = await call(
+            server,
+            "PATCH",
+            f"{PODS}/web",
+            body={"metadata": {"annotations": {"a": value}}},
+            content_type=STRATEGIC_MERGE_PATCH,
+        )
+    assert "annotations" not in patched["metadata"]
+
+
 async def test_status_and_spec_are_written_apart(server: Server):
     created = await call(server, "POST", PODS, body=pod())
     await call(
