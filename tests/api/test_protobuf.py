@@ -1,6 +1,4 @@
-import asyncio
 import sys
-from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from emu.api.resources import RESOURCES
 from .conftest import Server
 from .protobuf_writer import body, chunk, flattened, number, varint, written
 from .test_http import raw
-from .test_kubectl import FOUND, Kubectl
 
 # --- bodies of the real kubectl ---
 
@@ -655,52 +652,3 @@ async def test_another_kind_is_refused(server: Server):
     headers = {"Content-Type": MEDIA_TYPE}
     code, refused, _ = await raw(server, "POST", CONFIG_MAPS, data=pod(), headers=headers)
     assert (code, refused["reason"]) == (400, "BadRequest")
-
-
-NEW = [binary for binary in FOUND if binary.name.endswith(("1.32", "1.33"))]
-
-
-@pytest.mark.parametrize("binary", NEW, ids=lambda binary: binary.name)
-async def test_kubectl_creates(server: Server, binary: Path, tmp_path: Path):
-    kubectl = Kubectl(binary, server, tmp_path)
-    (tmp_path / "bin").write_bytes(bytes(range(256)))
-    for command in (
-        "create namespace shop",
-        f"create configmap c --from-literal=a=1 --from-file={tmp_path}/bin",
-        f"create secret generic s --from-literal=a=1 --from-file={tmp_path}/bin",
-        "create secret docker-registry r --docker-username=u --docker-password=p",
-        "create deployment web --image=nginx --replicas=0 --port=80",
-        "create service clusterip one --tcp=80:8080",
-        "create service clusterip none --clusterip=None",
-        "create service nodeport two --tcp=80:8080 --node-port=30999",
-        "create service loadbalancer three --tcp=80:http",
-        "create service externalname four --external-name=example.com",
-        "create serviceaccount sa",
-    ):
-        assert "created" in await kubectl.run(*command.split())
-    certificate = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out crt -subj /CN=x -days 1"
-    process = await asyncio.create_subprocess_exec(
-        *certificate.split(), cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL
-    )
-    assert await process.wait() == 0
-    assert "created" in await kubectl.run(
-        *["create", "secret", "tls", "t", "--cert"], f"{tmp_path}/crt", "--key", f"{tmp_path}/key"
-    )
-
-    async def read(*arguments: str) -> Any:
-        return msgspec.json.decode(await kubectl.run("get", *arguments, "-o", "json"))
-
-    stored = await read("configmap", "c")
-    assert stored["data"] == {"a": "1"}
-    assert b64decode(stored["binaryData"]["bin"]) == bytes(range(256))
-    assert b64decode((await read("secret", "s"))["data"]["bin"]) == bytes(range(256))
-    assert b64decode((await read("secret", "t"))["data"]["tls.crt"]) == (tmp_path / "crt").read_bytes()
-    assert (await read("deployment", "web"))["spec"]["replicas"] == 0
-    assert (await read("service", "two"))["spec"]["ports"][0]["nodePort"] == 30999
-    assert (await read("service", "three"))["spec"]["ports"][0]["targetPort"] == "http"
-    assert (await read("service", "none"))["spec"]["clusterIP"] == "None"
-    assert "already exists" in await kubectl.run("create", "serviceaccount", "sa", fails=True)
-    assert (await kubectl.run("auth", "can-i", "get", "pods")).split() == ["yes"]
-    assert "*.*" in await kubectl.run("auth", "can-i", "--list")
-    assert "Username" in await kubectl.run("auth", "whoami")
-    assert (await kubectl.run("create", "token", "sa", "--duration=10m")).strip()

@@ -319,14 +319,15 @@ class File(NamedTuple):
     """A file in the row's directory."""
 
     name: str
-    text: str
+    content: str | bytes
     mode: int = 0o644
 
     def take(self, place: Place) -> None:
         """Write it."""
         path = Path(place.filled("{dir}")) / self.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(place.filled(self.text))
+        content = self.content
+        path.write_bytes(place.filled(content).encode() if isinstance(content, str) else content)
         path.chmod(self.mode)
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from kubectl_rows import Do, Exists, File, Gone, Is, Row, While, cases, row, run
 
 CONFIG_MAP = """
@@ -68,6 +74,25 @@ spec:
   jobTemplate:
     spec: {template: {spec: {restartPolicy: Never, containers: [{name: c, image: busybox}]}}}
 """
+
+
+def _certificate() -> tuple[str, str]:
+    """A self-signed certificate and its key, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "example.com")])
+    now = dt.datetime.now(dt.UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + dt.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(pem, pkcs8, serialization.NoEncryption())
+    return signed.public_bytes(pem).decode(), private.decode()
+
+
+CERTIFICATE, KEY = _certificate()
 
 
 def _typed(kind: str, metadata: str, spec: str = "") -> str:
@@ -202,6 +227,22 @@ CREATE_BY_NAME = (
         Do("create secret generic s --from-literal=password=hunter2", r"\Asecret/s created\n\Z"),
         Is("secrets/s", "type", "Opaque"),
         Is("secrets/s", "data", {"password": "aHVudGVyMg=="}),
+    ),
+    row(
+        "create cm and secret of bytes",
+        File("bin", bytes(range(256))),
+        Do("create cm c --from-file={dir}/bin", r"\Aconfigmap/c created\n\Z"),
+        Is("configmaps/c", "binaryData", {"bin": base64.b64encode(bytes(range(256))).decode()}),
+        Do("create secret generic s --from-file={dir}/bin", r"\Asecret/s created\n\Z"),
+        Is("secrets/s", "data", {"bin": base64.b64encode(bytes(range(256))).decode()}),
+    ),
+    row(
+        "create secret tls",
+        File("crt", CERTIFICATE),
+        File("key", KEY),
+        Do("create secret tls t --cert={dir}/crt --key={dir}/key", r"\Asecret/t created\n\Z"),
+        Is("secrets/t", "type", "kubernetes.io/tls"),
+        Is("secrets/t", "data.tls\\.crt", base64.b64encode(CERTIFICATE.encode()).decode()),
     ),
     row(
         "create secret docker-registry",
