@@ -391,7 +391,7 @@ CREATE_BY_NAME = (
         Is("priorityclasses.scheduling.k8s.io/{ns}", "value", 1000),
         Do("delete priorityclass {ns}", "deleted"),
     ),
-    row("create token", Do("create token default", r"\A[\w-]+\.[\w-]+\.[\w-]+\n\Z")),
+    row("create token", Do("create token default", r"\A[\w-]+\.[\w-]+\.[\w-]+\n?\Z")),
     row(
         "create by name, dry run",
         Do("create deploy d --image=nginx --dry-run=client -o yaml", r"^kind: Deployment$"),
