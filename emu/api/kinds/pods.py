@@ -86,15 +86,18 @@ def _default_container(container: Document, *, host_network: bool) -> None:
     for handler in (container.get("lifecycle") or {}).values():
         _default_http(handler)
     for variable in container.get("env") or ():
-        reference = (variable.get("valueFrom") or {}).get("fieldRef")
-        if reference:
-            reference.setdefault("apiVersion", "v1")
+        _default_field_ref(variable.get("valueFrom") or {})
 
 
 def _default_http(handler: Document) -> None:
     if http := handler.get("httpGet"):
         http["path"] = http.get("path") or "/"
         http["scheme"] = http.get("scheme") or "HTTP"
+
+
+def _default_field_ref(holder: Document) -> None:
+    if reference := holder.get("fieldRef"):
+        reference["apiVersion"] = reference.get("apiVersion") or "v1"
 
 
 def _default_volume(volume: Document) -> None:
@@ -104,9 +107,13 @@ def _default_volume(volume: Document) -> None:
     for key in ("configMap", "downwardAPI", "projected", "secret"):
         if (source := volume.get(key)) is not None:
             source.setdefault("defaultMode", 0o644)
-    for item in (volume.get("projected") or {}).get("sources") or ():
-        if "serviceAccountToken" in item:
-            item["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+    for file in (volume.get("downwardAPI") or {}).get("items") or ():
+        _default_field_ref(file)
+    for source in (volume.get("projected") or {}).get("sources") or ():
+        if "serviceAccountToken" in source:
+            source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+        for file in (source.get("downwardAPI") or {}).get("items") or ():
+            _default_field_ref(file)
     if "hostPath" in volume:
         volume["hostPath"].setdefault("type", "")
     if "sizeLimit" in (volume.get("emptyDir") or {}):

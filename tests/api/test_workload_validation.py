@@ -51,24 +51,3 @@ def test_a_deployment_has_defaults_and_an_immutable_selector(registry: Registry)
     assert update(registry, "deployments.apps", "web", replicas=3)["metadata"]["generation"] == 2
     with pytest.raises(InvalidError, match="field is immutable"):
         update(registry, "deployments.apps", "web", selector={"matchLabels": {"a": "b", "c": "d"}})
-
-
-@pytest.mark.parametrize(
-    ("document", "field"),
-    [
-        (pod("Upper"), "metadata.name"),
-        (pod(containers=[]), "spec.containers"),
-        (pod(containers=[{"name": "a", "image": "x"}] * 2), "spec.containers[1].name"),
-        (pod(containers=[{"name": "a"}]), "spec.containers[0].image"),
-        (
-            pod(containers=[{"name": "a", "image": "x", "ports": [{"containerPort": 70000}]}]),
-            "spec.containers[0].ports[0].containerPort",
-        ),
-        (pod(restartPolicy="Sometimes"), "spec.restartPolicy"),
-        ({**pod(), "metadata": {"name": "a", "labels": {"-": "x"}}}, "metadata.labels"),
-    ],
-)
-def test_pods_that_are_refused(registry: Registry, document: dict[str, Any], field: str):
-    with pytest.raises(InvalidError) as refused:
-        create(registry, "pods", document)
-    assert [cause["field"] for cause in refused.value.details["causes"]] == [field]
