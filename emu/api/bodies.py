@@ -13,6 +13,7 @@ from emu.api.decoding import (
     Decoded,
     UndecodableError,
     decode,
+    decode_configuration,
     decode_json,
     decode_yaml,
     without_nulls,
@@ -118,6 +119,11 @@ def checked_object(
     return decoded.value, found if mode == "Warn" else []
 
 
+def configuration_of(body: bytes) -> Document:
+    """The configuration in the body of a server-side apply."""
+    return _object(decode_configuration(body))
+
+
 def patcher(
     request: web.BaseRequest, route: Route, body: bytes, mode: FieldValidation, warnings: list[str]
 ) -> Callable[[Document], Document]:
@@ -129,7 +135,7 @@ def patcher(
     if kind not in _patch_types(resource):
         raise UnsupportedMediaTypeError(
             "the body of the request was in an unknown format - accepted media types include: "
-            f"{', '.join(_patch_types(resource))}"
+            f"{', '.join((*_patch_types(resource), patch.APPLY))}"
         )
     changes = decode(body)
     if kind != patch.JSON:

@@ -115,20 +115,32 @@ def _paths(value: Any, path: str) -> Iterator[str]:
 
 def decode_yaml(body: bytes) -> Decoded:
     """One YAML document (JSON included) as JSON would have it. Raises BadRequestError."""
-    import yaml
-
     if body.lstrip().startswith(b"{"):
         try:
             return decode_json(body)
         except BadRequestError:
             # YAML's flow mappings begin with a brace too.
             pass
+    return Decoded(without_nulls(_yaml_value(body)), [])
+
+
+def decode_configuration(body: bytes) -> Any:
+    """A configuration to apply, in YAML or JSON, nulls included. Raises BadRequestError."""
+    try:
+        return _as_json(decode(body), [_MAX_YAML_NODES])
+    except BadRequestError:
+        return _yaml_value(body)
+
+
+def _yaml_value(body: bytes) -> Any:
+    # Imported here since hardly any client sends it.
+    import yaml
+
     try:
         value = yaml.load(body, _loader())
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UndecodableError("YAML", " ".join(str(error).split())) from None
-    budget = [_MAX_YAML_NODES]
-    return Decoded(without_nulls(_as_json(value, budget)), [])
+    return _as_json(value, [_MAX_YAML_NODES])
 
 
 def _loader() -> Any:

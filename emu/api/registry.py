@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from emu.api import namespaces
+from emu.api import namespaces, ownership, schemas
+from emu.api.apply import apply
 from emu.api.errors import (
     AlreadyExistsError,
     BadRequestError,
@@ -25,6 +26,7 @@ from emu.api.errors import (
 )
 from emu.api.naming import check_metadata
 from emu.api.options import DeleteOptions, Preconditions, WriteOptions
+from emu.api.ownership import APPLY, UPDATE, Manager
 from emu.api.resource import Document, Resource
 from emu.api.store import Item, Key, Store
 
@@ -97,8 +99,10 @@ class Registry:
         namespace: str,
         document: Document,
         options: WriteOptions = BY_THE_SERVER,
+        *,
+        applied: bool = False,
     ) -> Document:
-        """Create an object and give it as stored."""
+        """Create an object and give it as stored. One that is `applied` says itself who owns its fields."""
         check_kind(resource, document)
         _check_namespace_of(resource, namespace, document)
         metadata = document.setdefault("metadata", {})
@@ -125,6 +129,9 @@ class Registry:
         document["apiVersion"], document["kind"] = resource.api_version, resource.kind
         _omit_empty(metadata)
         resource.default(document)
+        if not applied:
+            creator = Manager(options.manager, UPDATE, resource.api_version)
+            ownership.track(None, document, schemas.root(resource), creator, now_text())
         admission = self._admissions.get(resource.name)
         if admission is not None:
             admission.admit(document, None)
@@ -163,11 +170,13 @@ class Registry:
         options: WriteOptions = BY_THE_SERVER,
         *,
         subresource: str = "",
+        applied: bool = False,
     ) -> Document:
         """Replace an object by what `change` makes of a copy of it, and give it as stored.
 
         With subresource "status" only the status is taken from the result, else everything but the status.
-        Raises ConflictError when the result carries another resourceVersion than the stored object.
+        A result that is `applied` says itself who owns its fields. Raises ConflictError when it carries a
+        resourceVersion other than that of the stored object.
         """
         item = self.get(resource, namespace, name)
         old = item.document()
@@ -176,23 +185,82 @@ class Registry:
         _check_name_of(resource, namespace, name, new)
         self._check_version(resource, name, new["metadata"], item, old)
         if subresource == "status":
-            new = {**old, "status": new.get("status") or {}}
+            new = _with_status_of(new, old, applied=applied)
+            self._track(resource, new, old, options, subresource, applied=applied)
             errors = resource.validate_status(new)
         else:
             self._prepare(resource, new, old)
+            self._track(resource, new, old, options, subresource, applied=applied)
             admission = self._admissions.get(resource.name)
             if admission is not None:
                 admission.admit(new, old)
             errors = [
                 *check_metadata(new, resource.name_rule),
+                *ownership.check(new["metadata"].get("managedFields") or ()),
                 *resource.validate(new),
                 *resource.validate_update(new, old),
                 *_new_finalizers(new, old),
             ]
         self._refuse(resource, name, errors)
+        ownership.keep_times(new, old)
         if new == old or options.dry_run:
             return new
         return self.store_version(resource, item.key, new, old)
+
+    @staticmethod
+    def _track(
+        resource: Resource,
+        new: Document,
+        old: Document,
+        options: WriteOptions,
+        subresource: str,
+        *,
+        applied: bool,
+    ) -> None:
+        """Tell in managedFields who wrote what; before admission, whose values nobody owns."""
+        if applied:
+            return
+        writer = Manager(options.manager, UPDATE, resource.api_version, subresource)
+        if subresource == "scale":
+            ownership.track_scale(old, new, writer, now_text())
+        else:
+            ownership.track(old, new, schemas.root(resource), writer, now_text())
+
+    def apply(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        configuration: Document,
+        options: WriteOptions,
+        *,
+        subresource: str = "",
+    ) -> tuple[Document, bool]:
+        """Server-side apply of an object of a row; gives it as stored, and whether it was created.
+
+        Raises ApplyConflictError for what others own, unless `options.force`.
+        """
+        manager = Manager(options.manager, APPLY, resource.api_version, subresource)
+        node = schemas.root(resource)
+        stored = self.resources[resource.name]
+
+        def change(live: Document | None) -> Document:
+            shown = resource.show(live) if live is not None else None
+            result = apply(shown, configuration, node, manager, now_text(), force=options.force)
+            return resource.to_store(result)
+
+        if subresource or self.store.get(Key(resource.name, namespace, name)) is not None:
+            updated = self.update(
+                stored, namespace, name, change, options, subresource=subresource, applied=True
+            )
+            return updated, False
+        given = configuration.get("metadata")
+        if isinstance(given, dict) and given.get("uid"):
+            why = f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: "
+            raise ConflictError(resource.target(name), why)
+        document = change(None)
+        _check_name_of(resource, namespace, name, document)
+        return self.create(stored, namespace, document, options, applied=True), True
 
     @staticmethod
     def _check_version(resource: Resource, name: str, given: Document, item: Item, old: Document) -> None:
@@ -376,6 +444,14 @@ def _check_name_of(resource: Resource, namespace: str, name: str, document: Docu
             f"the namespace of the object ({metadata['namespace']}) does not match the namespace on the "
             f"request ({namespace})"
         )
+
+
+def _with_status_of(new: Document, old: Document, *, applied: bool) -> Document:
+    """The old object with the new status, and with the new owners of fields if they come along."""
+    document = {**old, "status": new.get("status") or {}, "metadata": dict(old["metadata"])}
+    if applied:
+        document["metadata"]["managedFields"] = new["metadata"].get("managedFields", [])
+    return document
 
 
 def _new_finalizers(new: Document, old: Document) -> list[FieldError]:

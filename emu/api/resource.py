@@ -146,6 +146,13 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
             return document
         return {**self.view.shown(document), "apiVersion": self.api_version, "kind": self.kind}
 
+    def to_store(self, document: Document) -> Document:
+        """A document of this row in the form that is stored; the registry names that kind."""
+        if self.view is None:
+            return document
+        stored = self.view.stored(document)
+        return {key: value for key, value in stored.items() if key not in ("apiVersion", "kind")}
+
     @property
     def subresources(self) -> tuple[str, ...]:
         """Names of the subresources."""

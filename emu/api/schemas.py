@@ -63,7 +63,7 @@ def name_of_kind(group: str, version: str, kind: str) -> str | None:
     return _names().get((group, version, kind))
 
 
-def root(resource: Resource) -> Node:
+def root(resource: Resource | Kind) -> Node:
     """The definition of a kind."""
     return types()[definition_name(resource)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from emu.api import namespaces, schemas
+from emu.api import apply, namespaces, schemas
 from emu.api.errors import (
     ConflictError,
     InternalError,
@@ -21,6 +21,7 @@ from emu.api.errors import (
 )
 from emu.api.kinds.label_selectors import matches
 from emu.api.options import DeleteOptions, WriteOptions
+from emu.api.ownership import APPLY, Manager, set_owners
 from emu.api.registry import Registry, now_text
 from emu.api.resource import Document, Resource
 
@@ -94,22 +95,57 @@ def set_scale(
 ) -> Document:
     """Change the replicas of a workload through its Scale; gives the new Scale."""
 
-    def apply(document: Document) -> Document:
-        scale = change(scale_of(resource, document))
-        schemas.check(_SCALE, scale)
-        replicas = (scale.get("spec") or {}).get("replicas", 0)
-        if replicas < 0:
-            raise InvalidError(
-                resource.target(name),
-                [invalid("spec.replicas", replicas, "must be greater than or equal to 0")],
-            )
-        document["spec"]["replicas"] = replicas
-        given = (scale.get("metadata") or {}).get("resourceVersion")
-        if given:
-            document["metadata"]["resourceVersion"] = given
-        return document
+    def changed(document: Document) -> Document:
+        return _scaled(resource, document, change(scale_of(resource, document)))
 
-    return scale_of(resource, registry.update(resource, namespace, name, apply, options, subresource="scale"))
+    return scale_of(
+        resource, registry.update(resource, namespace, name, changed, options, subresource="scale")
+    )
+
+
+def apply_scale(
+    registry: Registry,
+    resource: Resource,
+    namespace: str,
+    name: str,
+    configuration: Document,
+    options: WriteOptions,
+) -> Document:
+    """Server-side apply of a Scale; gives the new Scale. Raises ApplyConflictError."""
+    manager = Manager(options.manager, APPLY, "autoscaling/v1", "scale")
+
+    def changed(document: Document) -> Document:
+        scale, held = apply.apply_scale(
+            document,
+            scale_of(resource, document),
+            configuration,
+            schemas.root(_SCALE),
+            manager,
+            now_text(),
+            force=options.force,
+        )
+        scaled = _scaled(resource, document, scale)
+        set_owners(scaled, held)
+        return scaled
+
+    updated = registry.update(resource, namespace, name, changed, options, subresource="scale", applied=True)
+    return scale_of(resource, updated)
+
+
+def _scaled(resource: Resource, document: Document, scale: Document) -> Document:
+    """The workload with the replicas of a Scale."""
+    schemas.check(_SCALE, scale)
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if replicas < 0:
+        raise InvalidError(
+            resource.target(document["metadata"]["name"]),
+            [invalid("spec.replicas", replicas, "must be greater than or equal to 0")],
+        )
+    document["spec"]["replicas"] = replicas
+    given = (scale.get("metadata") or {}).get("resourceVersion")
+    if given:
+        document["metadata"]["resourceVersion"] = given
+    return document
 
 
 def _selector_text(document: Mapping[str, Any]) -> str:

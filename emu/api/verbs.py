@@ -10,7 +10,15 @@ from aiohttp import web
 from emu.api import answers, schemas, subresources
 from emu.api.answers import Answer, encode
 from emu.api.authentication import Authenticator, User
-from emu.api.bodies import checked_object, content_type, deletion_of, object_of, patcher, read_body
+from emu.api.bodies import (
+    checked_object,
+    configuration_of,
+    content_type,
+    deletion_of,
+    object_of,
+    patcher,
+    read_body,
+)
 from emu.api.errors import MethodNotAllowedError, NoSuchPathError, NotServedError
 from emu.api.lists import check_reached, listed
 from emu.api.negotiation import parse_bool
@@ -128,7 +136,7 @@ class Verbs:
         resource, options = route.resource, _options("CreateOptions", request)
         document, warnings = checked_object(resource, request, body, options.validation)
         stored = self._registry.create(
-            self._stored(resource), route.namespace, _to_store(resource, document), options
+            self._stored(resource), route.namespace, resource.to_store(document), options
         )
         return answers.one(request, resource, resource.show(stored), 201).with_warnings(warnings)
 
@@ -148,9 +156,25 @@ class Verbs:
     def _patch(self, request: web.BaseRequest, route: Route, body: bytes) -> Answer:
         applies = content_type(request) == APPLY
         options = _options("PatchOptions", request, applies=applies)
+        if applies:
+            return self._apply(request, route, configuration_of(body), options)
         warnings: list[str] = []
         change = patcher(request, route, body, options.validation, warnings)
         return self._update(request, route, change, options, warnings)
+
+    def _apply(
+        self, request: web.BaseRequest, route: Route, configuration: Document, options: WriteOptions
+    ) -> Answer:
+        resource = route.resource
+        if route.subresource == "scale":
+            scale = subresources.apply_scale(
+                self._registry, resource, route.namespace, route.name, configuration, options
+            )
+            return Answer(encode(scale))
+        applied, created = self._registry.apply(
+            resource, route.namespace, route.name, configuration, options, subresource=route.subresource
+        )
+        return answers.one(request, resource, resource.show(applied), 201 if created else 200)
 
     def _update(
         self,
@@ -168,7 +192,7 @@ class Verbs:
             return Answer(encode(scale)).with_warnings(warnings)
 
         def changed(document: Document) -> Document:
-            return _to_store(resource, change(resource.show(document)))
+            return resource.to_store(change(resource.show(document)))
 
         updated = self._registry.update(
             self._stored(resource),
@@ -257,15 +281,6 @@ class Verbs:
 
 def _options(kind: str, request: web.BaseRequest, *, applies: bool = False) -> WriteOptions:
     return write_options(kind, request.query, request.headers.get("User-Agent", ""), applies=applies)
-
-
-def _to_store(resource: Resource, document: Document) -> Document:
-    """A document in the form that is stored."""
-    if resource.view is None:
-        return document
-    stored = resource.view.stored(document)
-    # The registry sets those of the stored form.
-    return {key: value for key, value in stored.items() if key not in ("apiVersion", "kind")}
 
 
 def _data(resource: Resource, item: Item) -> bytes:

@@ -304,7 +304,16 @@ ROWS = [
     get("a continue token of a list", f"{PODS}?continue=W10", "continue key is not valid"),
     get("a continue token not UTF-8", f"{PODS}?continue=_w", "continue key is not valid"),
     get("a continue token beyond ASCII", f"{PODS}?continue=%C3%A9", "continue key is not valid"),
-    get("a watch from a text", f"{PODS}?watch=1&resourceVersion=x", "resourceVersion"),
+    Row(
+        "a watch from a text",
+        "GET",
+        f"{PODS}?watch=1&resourceVersion=x",
+        b"",
+        JSON,
+        422,
+        "Invalid",
+        "resourceVersion",
+    ),
     Row("a bad dryRun", "POST", f"{PODS}?dryRun=Some", encoded(), JSON, 422, "Invalid", "dryRun"),
     Row(
         "a bad fieldValidation",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Server
-from .test_kubectl import FOUND, MANIFEST, Kubectl
+from .kubectl import FOUND, MANIFEST, Kubectl
 
 pytestmark = [
     pytest.mark.skipif(not FOUND, reason="kubectl is not installed"),

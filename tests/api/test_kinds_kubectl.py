@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Server
-from .test_kubectl import FOUND, Kubectl
+from .kubectl import FOUND, Kubectl
 
 pytestmark = pytest.mark.skipif(not FOUND, reason="kubectl is not installed")
 

@@ -6,16 +6,17 @@ The field numbers are those of the published .proto file, as far as the document
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import msgspec
 
 from emu.api.openapi.parameters import Document
 
-_VARINT, _LENGTH = 0, 2
+_VARINT, _FIXED64, _LENGTH = 0, 1, 2
 
-# Message -> field -> number and what it holds: "bool", "strings", "[...]" for a repeated value, or one of the
-# values that `_value` knows.
+# Message -> field -> number and what it holds: "bool", "int", "double", "strings", "[...]" for a repeated
+# value, or one of the values that `_value` knows.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Document": {
         "swagger": (1, "string"),
@@ -72,7 +73,17 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "format": (2, "string"),
         "description": (4, "string"),
         "default": (5, "any"),
+        "maximum": (7, "double"),
+        "minimum": (9, "double"),
+        "maxLength": (11, "int"),
+        "minLength": (12, "int"),
+        "pattern": (13, "string"),
+        "maxItems": (14, "int"),
+        "minItems": (15, "int"),
+        "maxProperties": (17, "int"),
+        "minProperties": (18, "int"),
         "required": (19, "strings"),
+        "enum": (20, "[any]"),
         "additionalProperties": (21, "SchemaItem"),
         "type": (22, "TypeItem"),
         "items": (23, "SchemaItem"),
@@ -100,7 +111,9 @@ def _message(name: str, value: Document) -> bytes:
 
 
 def _encoded(number: int, kind: str, value: Any) -> bytes:
-    if kind == "bool":
+    if kind == "double":
+        return _varint(number << 3 | _FIXED64) + struct.pack("<d", value)
+    if kind in ("bool", "int"):
         return _varint(number << 3 | _VARINT) + _varint(int(value))
     if kind == "strings":
         return b"".join(_field(number, text.encode()) for text in value)
