@@ -7,10 +7,13 @@ in the same form, and goes straight into their sinks: no task wakes up for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from emu.api.items import Item, StoreEvent
+
+log = logging.getLogger(__name__)
 
 _PENDING_BYTES = 16 << 20
 
@@ -33,7 +36,7 @@ class Sink(Protocol):
         """Take encoded events."""
 
     def cut(self) -> None:
-        """Break the connection: its reader is too slow."""
+        """Break the connection: its reader missed events."""
 
 
 class Encoding(Protocol):
@@ -94,8 +97,7 @@ class Watcher:
         if not self._held:
             self._pass_on()
         elif self._size > _PENDING_BYTES:
-            self.end()
-            self._sink.cut()
+            self.cut()
 
     def release(self) -> None:
         """Let events through: what came before them has been sent."""
@@ -111,6 +113,11 @@ class Watcher:
     def _clear(self) -> None:
         self._pending.clear()
         self._size = 0
+
+    def cut(self) -> None:
+        """End the watch and break its connection, so that its reader starts again."""
+        self.end()
+        self._sink.cut()
 
     def end(self) -> None:
         """Let nothing more through."""
@@ -166,8 +173,13 @@ class Fanout:
             encoded = _EncodedEvent(event)
             for scope in _scopes(event):
                 for watcher in self._watchers.get(scope, ()):
-                    if encoded.give(watcher):
-                        touched[watcher] = None
+                    try:
+                        if encoded.give(watcher):
+                            touched[watcher] = None
+                    except Exception:
+                        # An object that one form cannot show must not keep others from their events.
+                        log.exception("a watcher of %s is cut off", scope.resource)
+                        watcher.cut()
         for watcher in touched:
             watcher.deliver()
 

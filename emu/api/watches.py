@@ -138,13 +138,13 @@ class _Connection:
         if transport is None or transport.is_closing():
             return
         if transport.get_write_buffer_size() > _QUEUED_BYTES:
+            log.warning("the watcher at %s reads too slowly and is cut off", self._peer)
             self.cut()
             return
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def cut(self) -> None:
         """Drop the connection with all that it holds."""
-        log.warning("the watcher at %s reads too slowly and is cut off", self._peer)
         if self._transport is not None:
             self._transport.abort()
 

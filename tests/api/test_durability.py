@@ -20,7 +20,7 @@ from emu.cluster.config import component_environment
 
 from .conftest import NETWORKS
 
-KILLS = int(os.environ.get("DURABILITY_KILLS", "24"))
+KILLS = int(os.environ.get("DURABILITY_KILLS", "20"))
 WRITERS = 4
 NAMES = 6
 PATH = "/api/v1/namespaces/default/configmaps"

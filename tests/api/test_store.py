@@ -246,6 +246,23 @@ async def test_a_watcher_that_is_not_released_in_time_is_cut_off(monkeypatch: py
     assert len(other.events) == 20
 
 
+class Unable(Line):
+    """A form that cannot show anything."""
+
+    def event(self, kind: str, item: Item) -> bytes:
+        raise KeyError(kind)
+
+
+async def test_a_form_that_fails_cuts_its_own_watcher_off_and_no_other():
+    store = opened()
+    taps = [watching(store), watching(store, encoding=Unable()), watching(store)]
+    store.put(key("a"), document("a"))
+    store.put(key("b"), document("b"))
+    store.progress()
+    assert [tap.was_cut for tap in taps] == [False, True, False]
+    assert [len(tap.events) for tap in taps] == [2, 0, 2]
+
+
 async def test_an_ended_watch_gets_nothing_more():
     store, tap = opened(), Tap()
     watcher = store.watch(Scope(PODS), None, None, Line(), tap)

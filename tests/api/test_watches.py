@@ -9,6 +9,9 @@ import aiohttp
 import msgspec
 import pytest
 
+from emu.api.negotiation import Form
+from emu.api.resources import BY_NAME
+from emu.api.watches import event_encoding
 from emu.client.kubeconfig import read_kubeconfig
 from emu.client.rest import STRATEGIC_MERGE_PATCH
 
@@ -216,6 +219,16 @@ async def test_tables_describe_their_columns_once(server: Server):
     # Another watch of the same form, later: its first event describes them again.
     async with watch(server, f"{PODS}?watch=1&resourceVersion=1&limit=1", TABLE) as watching:
         assert (await watching.next())["object"]["columnDefinitions"]
+
+
+def test_watches_of_the_same_form_share_their_encoding():
+    """Equal encodings share the bytes of an event, which is what makes many watchers cheap."""
+    pods, form = BY_NAME["pods"], Form(table="v1")
+    first = event_encoding(pods, form, "", with_columns=True)
+    assert first is event_encoding(pods, Form(table="v1"), "", with_columns=True)
+    assert first.following() is event_encoding(pods, form, "", with_columns=False)
+    assert first.following().following() is first.following()
+    assert first is not event_encoding(pods, form, "Object", with_columns=True)
 
 
 async def test_metadata_only(server: Server):
