@@ -73,7 +73,7 @@ def finish(registry: Registry, namespace: str) -> Document | None:
     if item is None or not is_terminating(item):
         return None
     if any(
-        registry.store.items(resource.name, namespace)
+        registry.store.inhabited(resource.name, namespace)
         for resource in registry.resources.values()
         if resource.namespaced
     ):
