@@ -103,6 +103,7 @@ def serving() -> Iterator[tuple[Server, float]]:
 
 
 def pod(name: str) -> bytes:
+    """As short as clients in Go write it."""
     container = {
         "name": "web",
         "image": "nginx:1.27",
@@ -116,7 +117,8 @@ def pod(name: str) -> bytes:
             "kind": "Pod",
             "metadata": {"name": name, "labels": labels},
             "spec": {"containers": [container]},
-        }
+        },
+        separators=(",", ":"),
     ).encode()
 
 
