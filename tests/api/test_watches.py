@@ -21,7 +21,8 @@ from .test_http import TABLE, call, raw
 PODS = "/api/v1/namespaces/default/pods"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json"
-WATCH_LIST = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+NOT_OLDER = "resourceVersionMatch=NotOlderThan"
+WATCH_LIST = f"sendInitialEvents=true&{NOT_OLDER}&allowWatchBookmarks=true"
 
 
 class Watch:
@@ -133,8 +134,7 @@ async def test_watch_list(server: Server):
 
 async def test_watch_list_without_initial_events_starts_now(server: Server):
     await call(server, "POST", PODS, body=pod("a"))
-    query = "watch=1&sendInitialEvents=false&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
-    async with watch(server, f"{PODS}?{query}") as watching:
+    async with watch(server, f"{PODS}?watch=1&sendInitialEvents=false&{NOT_OLDER}") as watching:
         await call(server, "POST", PODS, body=pod("b"))
         assert seen(await watching.next()) == ("ADDED", "b")
 
@@ -239,6 +239,18 @@ async def test_metadata_only(server: Server):
     assert event["object"]["metadata"]["name"] == "a"
     assert "spec" not in event["object"]
     assert bookmark["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_a_watch_of_another_form_of_stored_objects_has_that_form(server: Server):
+    """Events are stored as of core/v1 and shown as of events.k8s.io too."""
+    path = "/apis/events.k8s.io/v1/namespaces/default/events"
+    about = {"kind": "Pod", "namespace": "default", "name": "a"}
+    document = {"metadata": {"name": "e"}, "involvedObject": about, "reason": "Seen", "message": "text"}
+    async with watch(server, f"{path}?watch=1&sendInitialEvents=false&{NOT_OLDER}") as watching:
+        await call(server, "POST", "/api/v1/namespaces/default/events", body=document)
+        event = await watching.next()
+    assert event["object"]["apiVersion"] == "events.k8s.io/v1"
+    assert event["object"]["regarding"]["name"] == "a"
 
 
 async def test_a_client_of_http_1_0_gets_lines_until_the_connection_closes(server: Server):
