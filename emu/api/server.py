@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
+from emu.api.address_ledger import AddressLedger
 from emu.api.bootstrap import bootstrap
 from emu.api.errors import PortTakenError, StateError
 from emu.api.http import Api
@@ -52,8 +53,11 @@ async def start(settings: Settings, stack: AsyncExitStack) -> int:
     pki = ensure_pki(state.pki, (ADDRESS, service_address), config.cluster_domain)
     store = Store(state.store)
     stack.callback(store.close)
-    registry = Registry(store, BY_NAME, {"services": ServiceAdmission(config.ranges)})
+    ledger = AddressLedger(store)
+    admission = ServiceAdmission(config.ranges, ledger=ledger)
+    registry = Registry(store, BY_NAME, {"services": admission})
     registry.load()
+    ledger.start(config.ranges.services, admission.held)
     api = Api(registry, pki.token, host_names(config.cluster_domain))
     runner = web.ServerRunner(
         web.Server(api.handle, handler_cancellation=True, access_log=None),

@@ -6,8 +6,10 @@ Source: `pkg/registry/core/service/storage/alloc.go`. Allocation comes before va
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import NoReturn
 
+from emu.api.address_ledger import AddressLedger
 from emu.api.allocation import NODE_PORTS, Choose, pick, service_addresses
 from emu.api.errors import FieldError, InternalError, InvalidError, invalid
 from emu.api.kinds import service_families as families
@@ -26,8 +28,12 @@ _PORT_TAKEN = "provided port is already allocated"
 class ServiceAdmission:
     """Knows which addresses and node ports are taken, and gives out free ones."""
 
-    def __init__(self, networks: Networks, choose: Choose = random.randrange) -> None:
+    def __init__(
+        self, networks: Networks, choose: Choose = random.randrange, ledger: AddressLedger | None = None
+    ) -> None:
+        """`ledger` is told of every ClusterIP that is given out or released."""
         self._networks = networks
+        self._ledger = ledger
         self._band = service_addresses(networks.services)
         self._choose = choose
         self._addresses: dict[int, int] = {}
@@ -66,6 +72,24 @@ class ServiceAdmission:
                     table[value] = table.get(value, 0) + by
                     if table[value] <= 0:
                         del table[value]
+
+        if self._ledger is not None:
+            self._tell(self._ledger, new, old)
+
+    @staticmethod
+    def _tell(ledger: AddressLedger, new: Document | None, old: Document | None) -> None:
+        before = _held_addresses(old["spec"]) if old is not None else set()
+        after = _held_addresses(new["spec"]) if new is not None else set()
+        for number in before - after:
+            ledger.forget(to_str(number))
+        if new is not None:
+            for number in after - before:
+                ledger.record(to_str(number), new)
+
+    @property
+    def held(self) -> Iterable[str]:
+        """The addresses that are given out."""
+        return map(to_str, self._addresses)
 
     # --- ClusterIP ---
 

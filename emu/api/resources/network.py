@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from emu.api.kinds import cluster_policies, endpoints, ingresses, policies
+from emu.api.kinds import cluster_policies, endpoints, ingresses, policies, service_ranges
 from emu.api.resource import Resource
 
 RESOURCES: tuple[Resource, ...] = (
@@ -56,6 +56,33 @@ RESOURCES: tuple[Resource, ...] = (
         default=ingresses.default_class,
         validate=ingresses.validate_class,
         validate_update=ingresses.validate_class_update,
+    ),
+    Resource(
+        group="networking.k8s.io",
+        plural="ipaddresses",
+        singular="ipaddress",
+        kind="IPAddress",
+        namespaced=False,
+        short_names=("ip",),
+        name_rule=service_ranges.address_name,
+        columns=service_ranges.ADDRESS_COLUMNS,
+        cells=service_ranges.address_cells,
+        default=service_ranges.default,
+        validate=service_ranges.validate_address,
+        validate_update=service_ranges.validate_address_update,
+    ),
+    Resource(
+        group="networking.k8s.io",
+        plural="servicecidrs",
+        singular="servicecidr",
+        kind="ServiceCIDR",
+        namespaced=False,
+        has_status=True,
+        columns=service_ranges.CIDR_COLUMNS,
+        cells=service_ranges.cidr_cells,
+        default=service_ranges.default,
+        validate=service_ranges.validate_cidr,
+        validate_update=service_ranges.validate_cidr_update,
     ),
     Resource(
         group="policy.networking.k8s.io",
