@@ -69,7 +69,7 @@ class View(NamedTuple):
     of: str
     """The name of the resource that stores them."""
     shown: Callable[[Document], Document] = as_it_is
-    """From the stored form to this one. The argument may be changed; apiVersion and kind are set after."""
+    """From the stored form to this one, without changing the argument; apiVersion and kind are set after."""
     stored: Callable[[Document], Document] = as_it_is
     """From this form to the stored one, likewise."""
 
@@ -141,7 +141,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def show(self, document: Document) -> Document:
-        """A stored document, which may be changed, in the form of this row."""
+        """A stored document in the form of this row."""
         if self.view is None:
             return document
         return {**self.view.shown(document), "apiVersion": self.api_version, "kind": self.kind}
@@ -165,3 +165,22 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     def target(self, name: str = "") -> Target:
         """What errors are about."""
         return Target(self.group, self.plural, self.kind, name)
+
+
+def stored_row(row: Resource, view: Resource, *, creates: bool) -> Resource:
+    """The row that stores the objects of a view, refusing what the view's own row refuses besides.
+
+    Validation of a view's row sees the shown form; `validate` counts for creates, `validate_update` for
+    updates, since what is there already may have been written in the stored form.
+    """
+    show = view.show
+
+    def validate(document: Document) -> list[FieldError]:
+        return [*row.validate(document), *view.validate(show(document))]
+
+    def validate_update(new: Document, old: Document) -> list[FieldError]:
+        return [*row.validate_update(new, old), *view.validate_update(show(new), show(old))]
+
+    if creates:
+        return msgspec.structs.replace(row, validate=validate)
+    return msgspec.structs.replace(row, validate_update=validate_update)
