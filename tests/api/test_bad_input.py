@@ -23,6 +23,7 @@ LIMIT = 3 * 1024 * 1024
 TOKEN = "/api/v1/namespaces/default/serviceaccounts/robot/token"
 JSON = "application/json"
 YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 MERGE = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -245,6 +246,8 @@ ROWS = [
         "no media type", b"x", "the body of the request was in an unknown format", kind="nonsense", code=415
     ),
     post("a form", b"a=b", "in an unknown format", kind="application/x-www-form-urlencoded", code=415),
+    post("protobuf that is none", b"k8s\0\xff\xff", "protobuf", kind=PROTOBUF),
+    post("protobuf without its mark", b"\x0a\x00", "protobuf", kind=PROTOBUF),
     patch("a patch as JSON", JSON, b"{}", "in an unknown format", 415),
     patch("a patch as text", "text/plain", b"{}", "in an unknown format", 415),
     # --- patches ---
@@ -304,16 +307,10 @@ ROWS = [
     get("a continue token of a list", f"{PODS}?continue=W10", "continue key is not valid"),
     get("a continue token not UTF-8", f"{PODS}?continue=_w", "continue key is not valid"),
     get("a continue token beyond ASCII", f"{PODS}?continue=%C3%A9", "continue key is not valid"),
-    Row(
-        "a watch from a text",
-        "GET",
-        f"{PODS}?watch=1&resourceVersion=x",
-        b"",
-        JSON,
-        422,
-        "Invalid",
-        "resourceVersion",
-    ),
+    get("a watch from a text", f"{PODS}?watch=1&resourceVersion=x", "resourceVersion", 422),
+    get("a resourceVersion of text", f"{PODS}?resourceVersion=x", "invalid resource version"),
+    get("a negative resourceVersion", f"{PODS}?resourceVersion=-1", "invalid resource version"),
+    get("a timeout of text", f"{PODS}?watch=1&timeoutSeconds=x", 'strconv.ParseInt: parsing "x"'),
     Row("a bad dryRun", "POST", f"{PODS}?dryRun=Some", encoded(), JSON, 422, "Invalid", "dryRun"),
     Row(
         "a bad fieldValidation",
