@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo up down test lint format bench docs clean
+.PHONY: demo up down test fuzz lint format bench docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/emu demo
@@ -17,6 +17,10 @@ down: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/pytest -n 4 --dist loadfile
+
+# schemathesis against each OpenAPI document that is served, for so many seconds each.
+fuzz: $(INSTALLED)
+	EMU_FUZZ_SECONDS=120 $(BIN)/pytest tests/api/test_schemathesis.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
