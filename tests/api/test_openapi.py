@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import ssl
+import struct
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -226,6 +227,9 @@ def fields(message: bytes) -> list[tuple[int, Any]]:
         key = varint()
         if key & 7 == 0:
             found.append((key >> 3, varint()))
+        elif key & 7 == 1:
+            found.append((key >> 3, struct.unpack_from("<d", message, position)[0]))
+            position += 8
         else:
             assert key & 7 == 2, key
             size = varint()
@@ -266,6 +270,13 @@ def test_protobuf_has_the_field_numbers_of_gnostic():
     assert (22, b"\x0a\x05array") in ports
     items = next(value for number, value in ports if number == 23)
     assert dict(fields(dict(fields(items))[1]))[1] == b"#/definitions/io.k8s.api.core.v1.ServicePort"
+
+
+def test_protobuf_keeps_the_constraints_of_custom_resources():
+    schema = {"maximum": 65535, "minItems": 1, "pattern": "a", "enum": ["a", 5], "type": "string"}
+    definition = named(dict(fields(gnostic.encode({"definitions": {"a": schema}})))[9], 1)["a"]
+    values = [(20, b'\x12\x03"a"'), (20, b"\x12\x015")]
+    assert fields(definition) == [(7, 65535.0), (15, 1), (13, b"a"), *values, (22, b"\x0a\x06string")]
 
 
 def test_protobuf_refuses_what_it_would_lose():
