@@ -27,8 +27,9 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 import yaml
 
+from emu.client.applying import apply
 from emu.client.kubeconfig import read_kubeconfig
-from emu.client.manifests import Manifest, apply
+from emu.client.manifests import Manifest
 from emu.client.rest import ApiError, Client
 from emu.testing import Cluster
 
