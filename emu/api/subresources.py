@@ -10,13 +10,16 @@ from typing import Any
 
 from emu.api import apply, namespaces, schemas
 from emu.api.errors import (
+    BadRequestError,
     ConflictError,
+    FieldError,
     InternalError,
     InvalidError,
     MethodNotAllowedError,
     Target,
     TooManyRequestsError,
     invalid,
+    not_supported,
     required,
 )
 from emu.api.kinds.label_selectors import matches
@@ -43,17 +46,28 @@ def bind(registry: Registry, namespace: str, name: str, binding: Document, optio
     """`pods/binding`: put a pod on a node."""
     pods = registry.resources[_PODS]
     schemas.check(_BINDING, binding)
+    given = (binding.get("metadata") or {}).get("name")
+    if given and given != name:
+        raise BadRequestError("name in URL does not match name in Binding object")
     target = binding.get("target") or {}
+    errors: list[FieldError] = []
+    if target.get("kind") and target["kind"] != "Node":
+        errors.append(not_supported("target.kind", target["kind"], ("Node", "<empty>")))
     if not target.get("name"):
-        raise InvalidError(pods.target(name), [required("target.name")])
+        errors.append(required("target.name"))
+    if errors:
+        raise InvalidError(pods.target(name), errors)
     item = registry.get(pods, namespace, name)
     old, new = item.document(), item.document()
+    why = ""
     if new["metadata"].get("deletionTimestamp"):
-        raise ConflictError(pods.target(name), f"pod {name} is being deleted, cannot be assigned to a host")
-    if new["spec"].get("nodeName"):
-        raise ConflictError(
-            pods.target(name), f'pod {name} is already assigned to node "{new["spec"]["nodeName"]}"'
-        )
+        why = f"pod {name} is being deleted, cannot be assigned to a host"
+    elif new["spec"].get("nodeName"):
+        why = f'pod {name} is already assigned to node "{new["spec"]["nodeName"]}"'
+    elif new["spec"].get("schedulingGates"):
+        why = f"pod {name} has non-empty .spec.schedulingGates"
+    if why:
+        raise ConflictError(pods.target(name)._replace(plural="pods/binding"), why)
     new["spec"]["nodeName"] = target["name"]
     conditions = new.setdefault("status", {}).setdefault("conditions", [])
     conditions[:] = [entry for entry in conditions if entry.get("type") != "PodScheduled"]

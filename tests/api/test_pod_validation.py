@@ -2,8 +2,10 @@ from typing import Any
 
 import pytest
 
-from emu.api.errors import BadRequestError
+from emu.api.errors import BadRequestError, ConflictError
+from emu.api.options import WriteOptions
 from emu.api.registry import Registry
+from emu.api.subresources import bind
 
 from .conftest import pod
 from .refusals import (
@@ -809,6 +811,27 @@ def test_addresses_in_a_status(registry: Registry):
         f'status.podIPs[0]: Invalid value: "x": {BAD_IP}',
         'status.hostIPs[0].ip: Invalid value: "1.1.1.2": must be equal to `hostIP`',
     ]
+
+
+def to_node(registry: Registry, name: str = "n", **binding: Any) -> None:
+    bind(registry, "default", "web", {"target": {"kind": "Node", "name": name}, **binding}, WriteOptions())
+
+
+def test_bindings(registry: Registry):
+    create(registry, "pods", pod(schedulingGates=[{"name": "g"}]))
+    assert refused(lambda: to_node(registry, target={"kind": "Pod"})) == [
+        'target.kind: Unsupported value: "Pod": supported values: "Node", "<empty>"',
+        "target.name: Required value",
+    ]
+    with pytest.raises(BadRequestError, match="name in URL does not match name in Binding object"):
+        to_node(registry, metadata={"name": "other"})
+    conflict = 'Operation cannot be fulfilled on pods/binding "web": pod web '
+    with pytest.raises(ConflictError, match=conflict + r"has non-empty \.spec\.schedulingGates"):
+        to_node(registry)
+    update(registry, "pods", "web", schedulingGates=None)
+    to_node(registry)
+    with pytest.raises(ConflictError, match=conflict + 'is already assigned to node "n"'):
+        to_node(registry)
 
 
 def test_templates_are_judged_at_their_path(registry: Registry):
