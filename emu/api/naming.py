@@ -171,11 +171,6 @@ def qualified_name(name: str) -> str:
     return _first(qualified_name_faults(name))
 
 
-def label_value(value: str) -> str:
-    """The first thing that is wrong with the value of a label, "" if nothing."""
-    return _first(label_value_faults(value))
-
-
 def path_segment_faults(name: str) -> list[str]:
     """A name that can stand in a path, which is all that some kinds ask for."""
     if name in (".", ".."):
