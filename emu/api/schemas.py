@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from emu.api import timestamps
 from emu.api.errors import BadRequestError, StateError
 from emu.api.resource import Document, Resource
 
@@ -96,7 +97,9 @@ def _validator(name: str) -> Any:
     pending = [name]
     while pending:
         current = pending.pop()
-        if current not in needed:
+        if current in timestamps.STORED_FORMS:
+            needed[current] = {"type": "string", "pattern": timestamps.STORED_FORMS[current]}
+        elif current not in needed:
             needed[current] = _json_schema(types()[current], pending)
     return jsonschema_rs.Draft202012Validator({"$ref": _REFERENCE + name, "$defs": needed})
 
@@ -133,9 +136,9 @@ def fits(name: str, value: Any) -> bool:
 
 
 def check(resource: Resource | Kind, document: Document) -> list[str]:
-    """Remove fields that the kind does not have and give their paths.
+    """Remove fields that the kind does not have and give their paths; write times as they are stored.
 
-    Raises BadRequestError when a value has the wrong JSON type.
+    Raises BadRequestError when a value has the wrong JSON type, or is no time where one belongs.
     """
     name = definition_name(resource)
     if _validator(name).is_valid(document):
@@ -164,9 +167,20 @@ def _walk(value: Any, node: Node, path: str, unknown: list[str]) -> Iterator[str
                 del value[key]
             else:
                 yield from _walk(value[key], below, here, unknown)
+                yield from _walk_time(value, key, below)
     elif isinstance(value, list) and "items" in node:
         for index, item in enumerate(value):
             yield from _walk(item, node["items"], f"{path}[{index}]", unknown)
+
+
+def _walk_time(parent: dict[str, Any], key: str, node: Node) -> Iterator[str]:
+    """A time among the fields of `parent`."""
+    name = node.get("$ref", "").removeprefix(_REFERENCE)
+    if name in timestamps.STORED_FORMS:
+        if wrong := timestamps.fault(parent[key], name):
+            yield wrong
+        else:
+            parent[key] = timestamps.stored_form(parent[key], name)
 
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {

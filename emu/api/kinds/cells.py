@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calendar
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +16,11 @@ UNSET = "<unset>"
 
 
 def seconds_since_epoch(timestamp: str) -> float:
-    """An RFC 3339 time in UTC, with or without fractions."""
-    return calendar.timegm(time.strptime(timestamp[:19], "%Y-%m-%dT%H:%M:%S"))
+    """An RFC 3339 time in UTC, with or without fractions, which do not count."""
+    year, month, day = timestamp[:4], timestamp[5:7], timestamp[8:10]
+    hour, minute, second = timestamp[11:13], timestamp[14:16], timestamp[17:19]
+    fields = (year, month, day, hour, minute, second)
+    return calendar.timegm(tuple(int(field) for field in fields))
 
 
 def duration(seconds: float) -> str:
