@@ -27,7 +27,7 @@ from emu.api.errors import (
 from emu.api.naming import check_metadata
 from emu.api.options import DeleteOptions, Preconditions, WriteOptions
 from emu.api.ownership import APPLY, UPDATE, Manager
-from emu.api.resource import Document, Resource
+from emu.api.resource import Document, Resource, stored_row
 from emu.api.store import Item, Key, Store
 
 _NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
@@ -242,7 +242,6 @@ class Registry:
         """
         manager = Manager(options.manager, APPLY, resource.api_version, subresource)
         node = schemas.root(resource)
-        stored = self.resources[resource.name]
 
         def change(live: Document | None) -> Document:
             shown = resource.show(live) if live is not None else None
@@ -250,8 +249,9 @@ class Registry:
             return resource.to_store(result)
 
         if subresource or self.store.get(Key(resource.name, namespace, name)) is not None:
+            row = self.row_of(resource, creates=False)
             updated = self.update(
-                stored, namespace, name, change, options, subresource=subresource, applied=True
+                row, namespace, name, change, options, subresource=subresource, applied=True
             )
             return updated, False
         given = configuration.get("metadata")
@@ -260,7 +260,13 @@ class Registry:
             raise ConflictError(resource.target(name), why)
         document = change(None)
         _check_name_of(resource, namespace, name, document)
-        return self.create(stored, namespace, document, options, applied=True), True
+        row = self.row_of(resource, creates=True)
+        return self.create(row, namespace, document, options, applied=True), True
+
+    def row_of(self, resource: Resource, *, creates: bool) -> Resource:
+        """The row that checks and stores what is written through `resource`, which may be a view."""
+        row = self.resources[resource.name]
+        return row if resource.view is None else stored_row(row, resource, creates=creates)
 
     @staticmethod
     def _check_version(resource: Resource, name: str, given: Document, item: Item, old: Document) -> None:

@@ -26,7 +26,7 @@ from emu.api.options import WriteOptions, delete_options, write_options
 from emu.api.patch import APPLY
 from emu.api.queries import version_of
 from emu.api.registry import Registry, now_text
-from emu.api.resource import Document, Resource, stored_row
+from emu.api.resource import Document, Resource
 from emu.api.reviews import REVIEWS
 from emu.api.routes import Route
 from emu.api.store import Item
@@ -136,7 +136,10 @@ class Verbs:
         resource, options = route.resource, _options("CreateOptions", request)
         document, warnings = checked_object(resource, request, body, options.validation)
         stored = self._registry.create(
-            self._checked(resource, creates=True), route.namespace, resource.to_store(document), options
+            self._registry.row_of(resource, creates=True),
+            route.namespace,
+            resource.to_store(document),
+            options,
         )
         return answers.one(request, resource, resource.show(stored), 201).with_warnings(warnings)
 
@@ -195,7 +198,7 @@ class Verbs:
             return resource.to_store(change(resource.show(document)))
 
         updated = self._registry.update(
-            self._checked(resource, creates=False),
+            self._registry.row_of(resource, creates=False),
             route.namespace,
             route.name,
             changed if resource.view else change,
@@ -206,12 +209,6 @@ class Verbs:
 
     def _stored(self, resource: Resource) -> Resource:
         return self._registry.resources[resource.name] if resource.view else resource
-
-    def _checked(self, resource: Resource, *, creates: bool) -> Resource:
-        """The row for a write through `resource`."""
-        if resource.view is None:
-            return resource
-        return stored_row(self._stored(resource), resource, creates=creates)
 
     # --- subresources and reviews ---
 

@@ -69,6 +69,22 @@ async def test_events_k8s_io_asks_for_more_than_the_core_group(server: Server):
     assert changed["series"] == SERIES
 
 
+async def test_applying_is_checked_as_any_write(server: Server):
+    applied = {"Content-Type": "application/apply-patch+yaml"}
+    path = f"{EVENTS}/x?fieldManager=test"
+    kind = {"apiVersion": "events.k8s.io/v1", "kind": "Event"}
+    assert await refusal(
+        server, "PATCH", path, {**kind, "metadata": {"name": "x"}, "type": "Normal"}, **applied
+    ) == ["eventTime: Required value"]
+    body = msgspec.json.encode({**kind, **EVENT})
+    status, made, _ = await raw(server, "PATCH", path, data=body, headers=applied)
+    assert (status, made["note"]) == (201, "Scaled")
+    changed = {**kind, **EVENT, "note": "Other"}
+    assert await refusal(server, "PATCH", path, changed, **applied) == [
+        'message: Invalid value: "Other": field is immutable'
+    ]
+
+
 async def test_only_the_series_of_an_event_changes_through_events_k8s_io(server: Server):
     await call(server, "POST", EVENTS, body=EVENT)
     changed = await call(server, "PATCH", f"{EVENTS}/x", body={"series": SERIES}, content_type=MERGE_PATCH)
