@@ -83,8 +83,9 @@ def _default_container(container: Document, *, host_network: bool) -> None:
             for field, value in _PROBE_DEFAULTS.items():
                 probe[field] = probe.get(field) or value
             _default_http(probe)
-    for handler in (container.get("lifecycle") or {}).values():
-        _default_http(handler)
+    lifecycle = container.get("lifecycle") or {}
+    for key in ("postStart", "preStop"):
+        _default_http(lifecycle.get(key) or {})
     for variable in container.get("env") or ():
         _default_field_ref(variable.get("valueFrom") or {})
 
