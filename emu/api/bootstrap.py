@@ -8,6 +8,8 @@ from emu.api.store import Key
 from emu.core.objects import SERVICE_NAME_LABEL
 
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+SKIP_MIRROR_LABEL = "endpointslice.kubernetes.io/skip-mirror"
+"""On Endpoints that need no slice made of them, since there is one."""
 BOUND_BY_ANNOTATION = "emu.network/bound-by"
 _API_PORT = 443
 
@@ -45,6 +47,20 @@ def bootstrap(registry: Registry, address: str, api_port: int) -> None:
             "ports": [{"name": "https", "protocol": "TCP", "port": api_port}],
         },
     )
+    _ensure(
+        registry,
+        "endpoints",
+        "default",
+        {
+            "metadata": {"name": "kubernetes", "labels": {SKIP_MIRROR_LABEL: "true"}},
+            "subsets": [
+                {
+                    "addresses": [{"ip": "127.0.0.1"}],
+                    "ports": [{"name": "https", "protocol": "TCP", "port": api_port}],
+                }
+            ],
+        },
+    )
 
 
 def _ensure(registry: Registry, resource: str, namespace: str, document: Document) -> None:
@@ -53,14 +69,15 @@ def _ensure(registry: Registry, resource: str, namespace: str, document: Documen
 
 
 def _remove_if_moved(registry: Registry, address: str, api_port: int) -> None:
-    """Remove the API server's Service and slice when they are not those of this start."""
+    """Remove the API server's Service, slice and Endpoints when they are not those of this start."""
     service = Key("services", "default", "kubernetes")
     item = registry.store.get(service)
     if item is not None:
         spec = item.document()["spec"]
         if (spec.get("clusterIP"), spec["ports"][0].get("targetPort")) != (address, api_port):
             registry.remove(service)
-    endpoints = Key("endpointslices.discovery.k8s.io", "default", "kubernetes")
-    item = registry.store.get(endpoints)
+    slices = Key("endpointslices.discovery.k8s.io", "default", "kubernetes")
+    item = registry.store.get(slices)
     if item is not None and (item.document().get("ports") or [{}])[0].get("port") != api_port:
-        registry.remove(endpoints)
+        registry.remove(slices)
+        registry.remove(slices._replace(resource="endpoints"))

@@ -41,6 +41,13 @@ def version_error(text: str) -> FieldError | None:
     return invalid("resourceVersion", text, f'strconv.ParseUint: parsing "{text}": {why}')
 
 
+def _unknown_field(resource: Resource, path: str) -> str:
+    """Upstream says it in other words for kinds that have no fields of their own."""
+    if resource.field_labels:
+        return f"field label not supported: {path}"
+    return f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+
+
 def matcher(resource: Resource, query: Mapping[str, str]) -> Matcher | None:
     """The label and field selectors of a query as a function; None when there are none."""
     try:
@@ -50,7 +57,7 @@ def matcher(resource: Resource, query: Mapping[str, str]) -> Matcher | None:
         raise BadRequestError(f"unable to parse requirement: {error}") from None
     for requirement in fields:
         if requirement.path not in ("metadata.name", "metadata.namespace", *resource.field_labels):
-            raise BadRequestError(f"field label not supported: {requirement.path}")
+            raise BadRequestError(_unknown_field(resource, requirement.path))
     if labels is None and not fields:
         return None
 

@@ -57,6 +57,15 @@ async def test_an_object_lives(server: Server):
         await call(server, "GET", f"{PODS}/web")
 
 
+async def test_the_api_server_has_endpoints_in_both_forms(server: Server):
+    found = await call(server, "GET", "/api/v1/namespaces/default/endpoints/kubernetes")
+    (subset,) = found["subsets"]
+    slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    (only,) = (await call(server, "GET", slices))["items"]
+    assert [address["ip"] for address in subset["addresses"]] == only["endpoints"][0]["addresses"]
+    assert [port["port"] for port in subset["ports"]] == [port["port"] for port in only["ports"]]
+
+
 async def test_metadata_that_holds_nothing_is_left_out(server: Server):
     empty = {"labels": {}, "annotations": {}, "finalizers": [], "ownerReferences": []}
     created = await call(server, "POST", PODS, body=pod() | {"metadata": {"name": "web", **empty}})
@@ -157,6 +166,13 @@ async def test_a_namespace_takes_its_content_along(server: Server):
         ("POST", PODS, {"data": b"x" * (3 * 1024 * 1024 + 1)}, 413, "limit is 3145728"),
         ("GET", f"{PODS}?labelSelector=a b", {}, 400, "unable to parse requirement"),
         ("GET", f"{PODS}?fieldSelector=spec.bogus=1", {}, 400, "field label not supported"),
+        (
+            "GET",
+            "/api/v1/configmaps?fieldSelector=data.k=1",
+            {},
+            400,
+            '"data.k" is not a known field selector: only "metadata.name", "metadata.namespace"',
+        ),
         ("GET", f"{PODS}?limit=x", {}, 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ("GET", f"{PODS}?continue=x", {}, 400, "continue key is not valid"),
         ("GET", PODS, {"headers": {"Authorization": "Bearer wrong"}}, 401, "Unauthorized"),
