@@ -410,11 +410,14 @@ class TooManyRequestsError(StatusError):
 
     code = 429
     reason = "TooManyRequests"
-    retry_after = 10
 
-    def __init__(self, message: str, why: str) -> None:
+    def __init__(self, message: str, why: str, retry_after: int = 0) -> None:
+        """With `retry_after` seconds clients wait and ask again themselves; with 0 they are told at once."""
         causes = [{"reason": "DisruptionBudget", "message": why}]
-        super().__init__(message, {"causes": causes, "retryAfterSeconds": self.retry_after})
+        super().__init__(message, {"causes": causes})
+        self.retry_after = retry_after
+        if retry_after:
+            self.details["retryAfterSeconds"] = retry_after
 
 
 class InternalError(StatusError):

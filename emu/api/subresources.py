@@ -229,6 +229,7 @@ def _take_from_budget(registry: Registry, namespace: str, pod: Document, *, dry_
         raise TooManyRequestsError(
             "Cannot evict pod as it would violate the pod's disruption budget.",
             f"The disruption budget {name} is still being processed by the server.",
+            retry_after=10,
         )
     if status.get("disruptionsAllowed", 0) <= 0:
         healthy, desired = status.get("currentHealthy", 0), status.get("desiredHealthy", 0)

@@ -130,6 +130,37 @@ async def test_an_eviction_deletes_the_pod(server: Server):
 
 
 @pytest.mark.parametrize(
+    ("status", "why", "retry"),
+    [
+        pytest.param({}, "is still being processed by the server", 10, id="nobody has counted yet"),
+        pytest.param(
+            {"observedGeneration": 1, "desiredHealthy": 1, "currentHealthy": 1},
+            "needs 1 healthy pods and has 1 currently",
+            None,
+            id="no pod can be spared",
+        ),
+        pytest.param({"observedGeneration": 1, "disruptionsAllowed": 1}, "", None, id="one can be spared"),
+    ],
+)
+async def test_a_budget_judges_evictions(server: Server, status: Any, why: str, retry: int | None):
+    await call(server, "POST", PODS, pod() | {"metadata": {"name": "web", "labels": {"app": "web"}}})
+    await call(server, "PUT", f"{PODS}/web/status", pod() | {"status": {"phase": "Running"}})
+    budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+    spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}
+    made = await call(server, "POST", budgets, {"metadata": {"name": "careful"}, "spec": spec})
+    await call(server, "PUT", f"{budgets}/careful/status", made | {"status": status})
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web"}}
+    if not why:
+        assert (await call(server, "POST", f"{PODS}/web/eviction", eviction))["status"] == "Success"
+        return
+    with pytest.raises(ApiError) as refused:
+        await call(server, "POST", f"{PODS}/web/eviction", eviction)
+    assert (refused.value.code, refused.value.reason) == (429, "TooManyRequests")
+    assert why in refused.value.details["causes"][0]["message"]
+    assert refused.value.details.get("retryAfterSeconds") == retry
+
+
+@pytest.mark.parametrize(
     ("query", "agent", "manager"),
     [
         pytest.param({"fieldManager": "me"}, "kubectl/v1.33", "me", id="given"),

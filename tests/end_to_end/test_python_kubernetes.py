@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import threading
 import time
 
@@ -126,7 +128,10 @@ def test_server_side_apply(core, namespace):
     with pytest.raises(ApiException) as refused:
         apply(changed, "two")
     assert refused.value.status == 409
-    assert 'conflict with "one"' in refused.value.body
+    assert (
+        json.loads(refused.value.body)["message"]
+        == 'Apply failed with 1 conflict: conflict with "one": .data.k'
+    )
     applied = apply(changed, "two", force=True)
     assert applied.data == {"k": "w", "more": "x"}
     assert {entry.manager for entry in applied.metadata.managed_fields} == {"one", "two"}
@@ -248,7 +253,7 @@ def test_scale_and_status(core, apps, namespace):
     assert patched.spec.type == "ClusterIP"
 
 
-def test_events(api, core, apps, namespace):
+def test_events(core, apps, namespace):
     apps.create_namespaced_deployment(namespace, deployment("web", 1))
     wait_available(apps, namespace, "web")
     (pod,) = core.list_namespaced_pod(namespace).items
@@ -256,8 +261,26 @@ def test_events(api, core, apps, namespace):
         namespace, field_selector=f"involvedObject.name={pod.metadata.name}"
     ).items
     assert "Scheduled" in {event.reason for event in found}
-    newer = client.EventsV1Api(api).list_namespaced_event(namespace).items
-    assert "Scheduled" in {event.reason for event in newer if event.regarding.name == pod.metadata.name}
+
+
+def test_events_of_their_own_group(api, core, namespace):
+    event = client.EventsV1Event(
+        metadata=client.V1ObjectMeta(name="told"),
+        event_time=dt.datetime.now(dt.UTC),
+        regarding=client.V1ObjectReference(api_version="v1", kind="Namespace", name=namespace),
+        type="Normal",
+        reason="Told",
+        action="Tell",
+        note="with words",
+        reporting_controller="example.com/test",
+        reporting_instance="test-1",
+    )
+    events = client.EventsV1Api(api)
+    events.create_namespaced_event(namespace, event)
+    (found,) = events.list_namespaced_event(namespace).items
+    assert (found.reason, found.note, found.regarding.name) == ("Told", "with words", namespace)
+    older = core.read_namespaced_event("told", namespace)
+    assert (older.message, older.involved_object.name) == ("with words", namespace)
 
 
 def test_who_may_do_what(api, namespace):
