@@ -27,9 +27,9 @@ from emu.api.errors import (
     UnsupportedMediaTypeError,
     invalid,
 )
+from emu.api.identity import check_kind
 from emu.api.negotiation import media_types
 from emu.api.options import DeleteOptions, FieldValidation, delete_options
-from emu.api.registry import check_kind
 from emu.api.resource import Document, Resource
 from emu.api.routes import Route
 from emu.api.strategic import strategic_merge

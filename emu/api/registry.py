@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from emu.api import namespaces, ownership, schemas
+from emu.api import deletion, namespaces, ownership, schemas
 from emu.api.apply import apply
 from emu.api.errors import (
     AlreadyExistsError,
@@ -20,12 +20,10 @@ from emu.api.errors import (
     FieldError,
     InvalidError,
     NotFoundError,
-    forbidden,
-    go_strings,
-    invalid,
 )
+from emu.api.identity import check_kind, check_name, check_namespace, check_version
 from emu.api.naming import check_metadata
-from emu.api.options import DeleteOptions, Preconditions, WriteOptions
+from emu.api.options import DeleteOptions, WriteOptions
 from emu.api.ownership import APPLY, UPDATE, Manager
 from emu.api.resource import Document, Resource, stored_row
 from emu.api.store import Item, Key, Store
@@ -33,9 +31,6 @@ from emu.api.store import Item, Key, Store
 _NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 _OMITTED_WHEN_EMPTY = ("annotations", "finalizers", "labels", "managedFields", "ownerReferences")
 _OWNED_BY_SERVER = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink")
-
-# Source: `deletionFinalizersForGarbageCollection` in apiserver's generic registry.
-_FINALIZERS = {"Foreground": "foregroundDeletion", "Orphan": "orphan"}
 
 
 class Admission(Protocol):
@@ -104,7 +99,7 @@ class Registry:
     ) -> Document:
         """Create an object and give it as stored. One that is `applied` says itself who owns its fields."""
         check_kind(resource, document)
-        _check_namespace_of(resource, namespace, document)
+        check_namespace(resource, namespace, document)
         metadata = document.setdefault("metadata", {})
         if metadata.get("resourceVersion"):
             raise BadRequestError("resourceVersion should not be set on objects to be created")
@@ -182,8 +177,8 @@ class Registry:
         old = item.document()
         new = change(item.document())
         check_kind(resource, new)
-        _check_name_of(resource, namespace, name, new)
-        self._check_version(resource, name, new["metadata"], item, old)
+        check_name(resource, namespace, name, new)
+        check_version(resource, name, new["metadata"], item, old)
         if subresource == "status":
             new = _with_status_of(new, old, applied=applied)
             self._track(resource, new, old, options, subresource, applied=applied)
@@ -199,7 +194,7 @@ class Registry:
                 *ownership.check(new["metadata"].get("managedFields") or ()),
                 *resource.validate(new),
                 *resource.validate_update(new, old),
-                *_new_finalizers(new, old),
+                *deletion.new_finalizers(new, old),
             ]
         self._refuse(resource, name, errors)
         ownership.keep_times(new, old)
@@ -259,7 +254,7 @@ class Registry:
             why = f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: "
             raise ConflictError(resource.target(name), why)
         document = change(None)
-        _check_name_of(resource, namespace, name, document)
+        check_name(resource, namespace, name, document)
         row = self.row_of(resource, creates=True)
         return self.create(row, namespace, document, options, applied=True), True
 
@@ -267,18 +262,6 @@ class Registry:
         """The row that checks and stores what is written through `resource`, which may be a view."""
         row = self.resources[resource.name]
         return row if resource.view is None else stored_row(row, resource, creates=creates)
-
-    @staticmethod
-    def _check_version(resource: Resource, name: str, given: Document, item: Item, old: Document) -> None:
-        """The writer has seen the stored version, or does not care."""
-        version, uid = given.get("resourceVersion"), given.get("uid")
-        if not version and not resource.unconditional_update:
-            error = invalid("metadata.resourceVersion", version or "", "must be specified for an update")
-            raise InvalidError(resource.target(name), [error])
-        if version and version != str(item.version):
-            raise ConflictError(resource.target(name))
-        if uid and uid != old["metadata"]["uid"]:
-            raise ConflictError(resource.target(name), _uid_mismatch(uid, old))
 
     def _prepare(self, resource: Resource, new: Document, old: Document) -> None:
         """Carry over what belongs to the server, and count the generation."""
@@ -303,7 +286,7 @@ class Registry:
     def store_version(self, resource: Resource, key: Key, new: Document, old: Document) -> Document:
         """Store a checked version, or remove the object if this version lets a deletion finish."""
         metadata = new["metadata"]
-        if metadata.get("deletionTimestamp") and not self._held(resource, new):
+        if metadata.get("deletionTimestamp") and not deletion.is_held(resource, new):
             return self.remove_version(key, new, old)
         self.store.put(key, new)
         admission = self._admissions.get(resource.name)
@@ -322,17 +305,19 @@ class Registry:
         """
         item = self.get(resource, namespace, name)
         old = item.document()
-        self._check_preconditions(resource, name, item, old, options.preconditions)
+        deletion.check_preconditions(resource, name, item, old, options.preconditions)
+        if resource.name == namespaces.RESOURCE:
+            namespaces.check_deletion(resource, name)
         new = item.document()
         metadata = new["metadata"]
-        _set_finalizers(metadata, options.propagation_policy or resource.default_propagation)
+        deletion.set_finalizers(metadata, options.propagation_policy, resource.default_propagation)
         if options.dry_run:
             return new, True
-        grace = self._grace(resource, new, options)
+        grace = deletion.grace_period(resource, new, options)
         marked = "deletionTimestamp" in metadata
         if marked and grace == 0:
             metadata["deletionGracePeriodSeconds"] = 0
-        if grace > 0 or self._held(resource, new):
+        if grace > 0 or deletion.is_held(resource, new):
             if marked and grace >= old["metadata"].get("deletionGracePeriodSeconds", 0):
                 return old, False
             metadata["deletionTimestamp"] = now_text(time.time() + grace)
@@ -347,46 +332,6 @@ class Registry:
                 return last or new, last is not None
             return new, False
         return self.remove_version(item.key, new, old), True
-
-    def _check_preconditions(
-        self, resource: Resource, name: str, item: Item, old: Document, conditions: Preconditions
-    ) -> None:
-        if conditions.uid and conditions.uid != old["metadata"]["uid"]:
-            raise ConflictError(
-                resource.target(name),
-                _uid_mismatch(conditions.uid, old),
-            )
-        if conditions.resource_version and conditions.resource_version != str(item.version):
-            raise ConflictError(
-                resource.target(name),
-                f"Precondition failed: ResourceVersion in precondition: {conditions.resource_version}, "
-                f"ResourceVersion in object meta: {item.version}",
-            )
-        if resource.name == namespaces.RESOURCE:
-            namespaces.check_deletion(resource, name)
-
-    @staticmethod
-    def _grace(resource: Resource, document: Document, options: DeleteOptions) -> int:
-        """Seconds that a Pod on a node is given to end; the kubelet deletes it with 0 when it has."""
-        if resource.name != "pods":
-            return 0
-        spec, status = document["spec"], document.get("status") or {}
-        if not spec.get("nodeName") or status.get("phase") in ("Succeeded", "Failed"):
-            return 0
-        asked = options.grace_period_seconds
-        if asked is None:
-            asked = int(spec.get("terminationGracePeriodSeconds", 30))
-        return asked if asked >= 0 else 1
-
-    @staticmethod
-    def _held(resource: Resource, document: Document) -> bool:
-        """Whether an object that is marked for deletion stays for now."""
-        metadata = document["metadata"]
-        if metadata.get("finalizers"):
-            return True
-        if resource.name == namespaces.RESOURCE:
-            return bool((document.get("spec") or {}).get("finalizers"))
-        return bool(metadata.get("deletionGracePeriodSeconds")) and resource.name == "pods"
 
     def remove(self, key: Key) -> None:
         """Remove an object at once, whatever holds it."""
@@ -405,51 +350,11 @@ class Registry:
         return last
 
 
-def check_kind(resource: Resource, document: Document) -> None:
-    """The body is of the kind that the path serves. Raises BadRequestError."""
-    kind, api_version = document.get("kind"), document.get("apiVersion")
-    if api_version and api_version != resource.api_version:
-        raise BadRequestError(
-            f"the API version in the data ({api_version}) does not match the expected API version "
-            f"({resource.api_version})"
-        )
-    if kind and kind != resource.kind:
-        raise BadRequestError(
-            f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
-        )
-    if not isinstance(document.get("metadata", {}), dict):
-        raise BadRequestError("metadata: expected an object")
-
-
 def _omit_empty(metadata: Document) -> None:
     """Maps and lists that hold nothing are not there, as Go's `omitempty` leaves them out."""
     for key in _OMITTED_WHEN_EMPTY:
         if key in metadata and not metadata[key]:
             del metadata[key]
-
-
-def _check_namespace_of(resource: Resource, namespace: str, document: Document) -> None:
-    given = (document.get("metadata") or {}).get("namespace")
-    if resource.namespaced and given and given != namespace:
-        raise BadRequestError(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
-
-
-def _check_name_of(resource: Resource, namespace: str, name: str, document: Document) -> None:
-    metadata = document.setdefault("metadata", {})
-    given = metadata.get("name")
-    if not given:
-        raise BadRequestError(
-            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
-        )
-    if given != name:
-        raise BadRequestError(f"the name of the object ({given}) does not match the name on the URL ({name})")
-    if resource.namespaced and metadata.get("namespace", namespace) != namespace:
-        raise BadRequestError(
-            f"the namespace of the object ({metadata['namespace']}) does not match the namespace on the "
-            f"request ({namespace})"
-        )
 
 
 def _with_status_of(new: Document, old: Document, *, applied: bool) -> Document:
@@ -458,37 +363,3 @@ def _with_status_of(new: Document, old: Document, *, applied: bool) -> Document:
     if applied:
         document["metadata"]["managedFields"] = new["metadata"].get("managedFields", [])
     return document
-
-
-def _new_finalizers(new: Document, old: Document) -> list[FieldError]:
-    """An object that is being deleted gets no further finalizers."""
-    if not old["metadata"].get("deletionTimestamp"):
-        return []
-    added = set(new["metadata"].get("finalizers") or ()) - set(old["metadata"].get("finalizers") or ())
-    if not added:
-        return []
-    return [
-        forbidden(
-            "metadata.finalizers",
-            "no new finalizers can be added if the object is being deleted, found new finalizers "
-            + go_strings(sorted(added)),
-        )
-    ]
-
-
-def _set_finalizers(metadata: Document, policy: str | None) -> None:
-    """Hold an object for the garbage collector, or no longer; without a policy nothing changes."""
-    if policy is None:
-        return
-    wanted = _FINALIZERS.get(policy)
-    kept = [name for name in metadata.get("finalizers") or () if name not in _FINALIZERS.values()]
-    finalizers = [*kept, wanted] if wanted else kept
-    if finalizers:
-        metadata["finalizers"] = finalizers
-    else:
-        metadata.pop("finalizers", None)
-
-
-def _uid_mismatch(wanted: str, document: Document) -> str:
-    found = document["metadata"]["uid"]
-    return f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"

@@ -35,6 +35,16 @@ class Column(NamedTuple):
         }
 
 
+PLAIN_COLUMNS = (Column("Name"), Column("Created At", "date"))
+"""Those of kinds without columns of their own, as the API server prints what has no printer."""
+
+
+def plain_cells(document: Document, now: float) -> list[Any]:
+    """Name and time of creation."""
+    metadata = document["metadata"]
+    return [metadata.get("name", ""), metadata.get("creationTimestamp")]
+
+
 def nothing(document: Document) -> None:
     """A hook that has nothing to do."""
 
@@ -117,8 +127,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     deletion_answers_object: bool = False
     """Whether DELETE answers with the object, as the published OpenAPI says for some kinds, or a Status."""
     name_rule: NameRule = dns_subdomain
-    columns: tuple[Column, ...]
-    cells: Cells
+    columns: tuple[Column, ...] = PLAIN_COLUMNS
+    cells: Cells = plain_cells
     default: Callable[[Document], None] = nothing
     keep: Callable[[Document, Document], None] = nothing_to_keep
     validate: Callable[[Document], list[FieldError]] = no_errors

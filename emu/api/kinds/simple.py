@@ -15,17 +15,6 @@ from emu.api.resource import Column, Document
 _DATA_LIMIT = 1024 * 1024
 
 
-# --- kinds without columns of their own ---
-
-PLAIN_COLUMNS = (cells.NAME, Column("Created At", "date"))
-
-
-def plain_cells(document: Document, now: float) -> list[Any]:
-    """Name and time of creation, as the API server prints what has no printer."""
-    metadata = document["metadata"]
-    return [metadata.get("name", ""), metadata.get("creationTimestamp")]
-
-
 # --- Namespace ---
 
 NAMESPACE_COLUMNS = (cells.NAME, Column("Status"), cells.AGE)

@@ -12,6 +12,7 @@ RESOURCES: tuple[Resource, ...] = (
         plural="leases",
         singular="lease",
         kind="Lease",
+        unconditional_update=False,
         columns=simple.LEASE_COLUMNS,
         cells=simple.lease_cells,
         validate=simple.validate_lease,
@@ -35,8 +36,6 @@ RESOURCES: tuple[Resource, ...] = (
         singular="role",
         kind="Role",
         name_rule=path_segment,
-        columns=simple.PLAIN_COLUMNS,
-        cells=simple.plain_cells,
         default=rbac.default_role,
         validate=rbac.validate_role,
     ),
@@ -59,8 +58,6 @@ RESOURCES: tuple[Resource, ...] = (
         kind="ClusterRole",
         namespaced=False,
         name_rule=path_segment,
-        columns=simple.PLAIN_COLUMNS,
-        cells=simple.plain_cells,
         default=rbac.default_role,
         validate=rbac.validate_cluster_role,
     ),
@@ -112,8 +109,6 @@ RESOURCES: tuple[Resource, ...] = (
         kind="SelfSubjectReview",
         namespaced=False,
         verbs=("create",),
-        columns=simple.PLAIN_COLUMNS,
-        cells=simple.plain_cells,
     ),
     Resource(
         group="authentication.k8s.io",
@@ -122,8 +117,6 @@ RESOURCES: tuple[Resource, ...] = (
         kind="TokenReview",
         namespaced=False,
         verbs=("create",),
-        columns=simple.PLAIN_COLUMNS,
-        cells=simple.plain_cells,
     ),
     Resource(
         group="authorization.k8s.io",
@@ -132,8 +125,6 @@ RESOURCES: tuple[Resource, ...] = (
         kind="LocalSubjectAccessReview",
         namespaced=True,
         verbs=("create",),
-        columns=simple.PLAIN_COLUMNS,
-        cells=simple.plain_cells,
     ),
     Resource(
         group="authorization.k8s.io",
@@ -142,8 +133,6 @@ RESOURCES: tuple[Resource, ...] = (
         kind="SelfSubjectAccessReview",
         namespaced=False,
         verbs=("create",),
-        columns=simple.PLAIN_COLUMNS,
-        cells=simple.plain_cells,
     ),
     Resource(
         group="authorization.k8s.io",
@@ -152,8 +141,6 @@ RESOURCES: tuple[Resource, ...] = (
         kind="SelfSubjectRulesReview",
         namespaced=False,
         verbs=("create",),
-        columns=simple.PLAIN_COLUMNS,
-        cells=simple.plain_cells,
     ),
     Resource(
         group="authorization.k8s.io",
@@ -162,7 +149,5 @@ RESOURCES: tuple[Resource, ...] = (
         kind="SubjectAccessReview",
         namespaced=False,
         verbs=("create",),
-        columns=simple.PLAIN_COLUMNS,
-        cells=simple.plain_cells,
     ),
 )

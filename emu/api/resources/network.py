@@ -90,6 +90,7 @@ RESOURCES: tuple[Resource, ...] = (
         plural="clusternetworkpolicies",
         singular="clusternetworkpolicy",
         kind="ClusterNetworkPolicy",
+        unconditional_update=False,
         namespaced=False,
         short_names=("cnp",),
         strategic=False,
