@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from emu.api.errors import UnauthorizedError
 
 _ALGORITHM = "HS256"
-_BEARER = "Bearer "
 _MIN_SECONDS = 600
 _DEFAULT_SECONDS = 3600
 AUDIENCE = "https://kubernetes.default.svc.cluster.local"
@@ -46,22 +45,21 @@ class Authenticator:
     """Knows the administrator's token, and makes and reads those of ServiceAccounts."""
 
     def __init__(self, token: str, uid_of: UidOf) -> None:
-        self._header = f"{_BEARER}{token}".encode()
+        self._token = token.encode()
         self._key = hashlib.sha256(b"service account tokens" + token.encode()).digest()
         self._uid_of = uid_of
 
     def user(self, authorization: str) -> User:
         """The user of an Authorization header. Raises UnauthorizedError."""
-        if hmac.compare_digest(authorization.encode("utf-8", "surrogateescape"), self._header):
-            return ADMINISTRATOR
-        user = self.user_of_token(authorization.removeprefix(_BEARER))
-        if user is None or not authorization.startswith(_BEARER):
+        scheme, _, token = authorization.partition(" ")
+        user = self.user_of_token(token) if scheme.lower() == "bearer" else None
+        if user is None:
             raise UnauthorizedError
         return user
 
     def user_of_token(self, token: str) -> User | None:
         """The user of a token; None for one that is not valid, or whose ServiceAccount is gone."""
-        if hmac.compare_digest(f"{_BEARER}{token}".encode("utf-8", "surrogateescape"), self._header):
+        if hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self._token):
             return ADMINISTRATOR
         if token.count(".") != 2:
             return None

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from emu.api.address_ledger import AddressLedger
 from emu.api.bootstrap import bootstrap
+from emu.api.connection import Server
 from emu.api.errors import PortTakenError, StateError
 from emu.api.http import Api
 from emu.api.pki import ensure_pki, host_names
@@ -60,7 +61,7 @@ async def start(settings: Settings, stack: AsyncExitStack) -> int:
     ledger.start(config.ranges.services, admission.held)
     api = Api(registry, pki.token, host_names(config.cluster_domain))
     runner = web.ServerRunner(
-        web.Server(api.handle, handler_cancellation=True, access_log=None),
+        Server(api.handle, handler_cancellation=True, access_log=None),
         handle_signals=False,
         shutdown_timeout=_STOP_SECONDS,
     )

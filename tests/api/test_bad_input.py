@@ -489,12 +489,21 @@ async def test_a_host_that_is_not_the_server(wire: Wire, host: str):
 # --- what is no HTTP, or hardly ---
 
 
+async def test_an_unknown_method(wire: Wire):
+    reply = await wire.send(b"STEAL / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert (reply.code, reply.status["reason"]) == (405, "MethodNotAllowed")
+    assert (await wire.request("GET", WEB)).code == 200
+
+
+async def test_the_scheme_of_a_token_in_any_case(wire: Wire):
+    reply = await wire.request("GET", WEB, None, Authorization=f"bearer {wire.token}")
+    assert reply.code == 200
+
+
 @pytest.mark.parametrize(
     "data",
     [
-        b"hello\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
-        b"STEAL / HTTP/1.1\r\n\r\n",
         b"GET /\xc3\xa9 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nA: b\0c\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: x\r\n\r\n",
@@ -506,7 +515,7 @@ async def test_a_host_that_is_not_the_server(wire: Wire, host: str):
 )
 async def test_invalid_http(wire: Wire, data: bytes):
     reply = await wire.send(data)
-    assert reply.code == 400
+    assert (reply.code, reply.status["reason"]) == (400, "BadRequest")
     # The next client is served.
     assert (await wire.request("GET", WEB)).code == 200
 
