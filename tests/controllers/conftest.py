@@ -86,8 +86,12 @@ async def _first(server_task: asyncio.Task[None], awaitable: Awaitable[Any]) -> 
 
 
 @pytest.fixture
-async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    config = ClusterConfig(slot=_slot(), node_lifecycle=NodeLifecycle(lease_duration_seconds=1.0))
+async def control_plane(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[ControlPlane]:
+    """A parameter says after how many seconds a node without heartbeats is dead; no test takes as long
+    without one, on a busy machine either.
+    """
+    lifecycle = NodeLifecycle(lease_duration_seconds=getattr(request, "param", 60.0))
+    config = ClusterConfig(slot=_slot(), node_lifecycle=lifecycle)
     settings = Settings(config, StateDir(tmp_path))
     api = asyncio.create_task(server.run(settings))
     controllers = asyncio.create_task(manager.run(settings))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from conftest import ControlPlane
 
 from emu.client.reflector import Reflector
@@ -220,6 +221,7 @@ async def test_unschedulable_says_why_and_a_node_that_fits_ends_it(
     assert pod.spec.node_name == "node-2"
 
 
+@pytest.mark.parametrize("control_plane", [1.0], indirect=True)
 async def test_a_node_dies_and_comes_back(control_plane: ControlPlane, eventually: Eventually) -> None:
     plane = control_plane
     await plane.add_node(1)
