@@ -78,7 +78,7 @@ class EventRecorder:
 
     async def _write_pending(self) -> None:
         """Write one after the other: what is repeated meanwhile is written once, with its last count."""
-        while self._pending:
+        while self._pending and not self._client.closed:
             name = next(iter(self._pending))
             document = self._pending.pop(name)
             try:

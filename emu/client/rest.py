@@ -80,6 +80,8 @@ class Client:
         self._source = source
         self._headers = {"Authorization": f"Bearer {credentials.token}", "User-Agent": agent}
         self._session: aiohttp.ClientSession | None = None
+        self.closed = False
+        """Whether its context has ended: requests raise ApiUnreachable from then on."""
 
     async def __aenter__(self) -> Client:
         connector = aiohttp.TCPConnector(
@@ -97,9 +99,9 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.closed = True
         if self._session is not None:
             await self._session.close()
-            self._session = None
 
     async def request(
         self,
@@ -114,9 +116,8 @@ class Client:
         """The body of the answer. Raises ApiError for a Status, ApiUnreachable when there is no answer."""
         headers = {"Content-Type": content_type} if body is not None else {}
         data = None if body is None else body if isinstance(body, bytes) else msgspec.json.encode(body)
-        assert self._session is not None, "the client is used outside its context"
         try:
-            async with self._session.request(
+            async with self._open_session(path).request(
                 method,
                 path,
                 data=data,
@@ -130,6 +131,12 @@ class Client:
         if response.status >= 400:
             raise _api_error(response.status, answer)
         return answer
+
+    def _open_session(self, path: str) -> aiohttp.ClientSession:
+        if self.closed:
+            raise ApiUnreachable(f"{path}: the client is closed")
+        assert self._session is not None, "the client is used outside its context"
+        return self._session
 
     async def wait_until_ready(self) -> None:
         """Return when the server answers /readyz; without limit, the caller sets one."""
@@ -203,9 +210,8 @@ class Client:
     @asynccontextmanager
     async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """The lines of a streaming answer, as long as the server sends them."""
-        assert self._session is not None, "the client is used outside its context"
         try:
-            response = await self._session.get(path, params=params)
+            response = await self._open_session(path).get(path, params=params)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(path, error) from error
         # Only the network's errors become ApiUnreachable, not those of the caller's block.

@@ -97,3 +97,14 @@ async def test_events_of_cluster_scoped_objects_go_to_the_default_namespace() ->
 
 def test_timestamp() -> None:
     assert timestamp(0) == "1970-01-01T00:00:00Z"
+
+
+async def test_what_is_pending_when_the_client_closes_is_given_up() -> None:
+    async with connected() as (api, client):
+        recorder = EventRecorder(client, "kubelet")
+        recorder.warning(POD, "Late", "never written")
+        await client.__aexit__(None, None, None)
+        writer = recorder._writer
+        assert writer is not None
+        await asyncio.wait_for(writer, 5)
+        assert api.bodies == []
