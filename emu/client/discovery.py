@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,10 +30,11 @@ async def served_kinds(client: Client) -> dict[tuple[str, str], Kind]:
     group_versions = ["v1"]
     for group in await _get(client, "/apis", "groups"):
         group_versions += [version["groupVersion"] for version in group["versions"]]
+    found = await asyncio.gather(*(_kinds(client, group_version) for group_version in group_versions))
     return {
         (group_version, kind.name): kind
-        for group_version in group_versions
-        for kind in await _kinds(client, group_version)
+        for group_version, kinds in zip(group_versions, found, strict=True)
+        for kind in kinds
     }
 
 
