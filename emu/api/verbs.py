@@ -29,7 +29,7 @@ from emu.api.registry import Registry, now_text
 from emu.api.resource import Document, Resource
 from emu.api.reviews import REVIEWS
 from emu.api.routes import Route
-from emu.api.store import Item
+from emu.api.store import Item, Key
 from emu.api.tables import included, partial_metadata, table
 from emu.api.watches import serve_watch
 
@@ -141,7 +141,23 @@ class Verbs:
             resource.to_store(document),
             options,
         )
-        return answers.one(request, resource, resource.show(stored), 201).with_warnings(warnings)
+        return self._written(request, resource, stored, options, 201).with_warnings(warnings)
+
+    def _written(
+        self,
+        request: web.BaseRequest,
+        resource: Resource,
+        document: Document,
+        options: WriteOptions,
+        status: int = 200,
+    ) -> Answer:
+        """An object as it was written: the bytes that the store keeps, where they are what was asked for."""
+        if not options.dry_run and resource.view is None and answers.form_of(request).plain:
+            metadata = document["metadata"]
+            item = self._store.get(Key(resource.name, metadata.get("namespace", ""), metadata["name"]))
+            if item is not None and str(item.version) == metadata.get("resourceVersion"):
+                return Answer(item.data, status)
+        return answers.one(request, resource, resource.show(document), status)
 
     def _replace(self, request: web.BaseRequest, route: Route, body: bytes) -> Answer:
         options = _options("UpdateOptions", request)
@@ -177,7 +193,7 @@ class Verbs:
         applied, created = self._registry.apply(
             resource, route.namespace, route.name, configuration, options, subresource=route.subresource
         )
-        return answers.one(request, resource, resource.show(applied), 201 if created else 200)
+        return self._written(request, resource, applied, options, 201 if created else 200)
 
     def _update(
         self,
@@ -205,7 +221,7 @@ class Verbs:
             options,
             subresource=route.subresource,
         )
-        return answers.one(request, resource, resource.show(updated)).with_warnings(warnings)
+        return self._written(request, resource, updated, options).with_warnings(warnings)
 
     def _stored(self, resource: Resource) -> Resource:
         return self._registry.resources[resource.name] if resource.view else resource
