@@ -76,7 +76,7 @@ class Verbs:
             raise MethodNotAllowedError
         if route.name:
             return self._get(request, route)
-        if parse_bool(request.query.get("watch", "false")):
+        if request.method == "GET" and parse_bool(request.query.get("watch", "false")):
             return await serve_watch(self._store, request, route)
         return self._list(request, route)
 

@@ -567,3 +567,9 @@ async def test_warnings_fit_into_a_header(wire: Wire, keys: list[str], warned: l
     if warned is not None:
         texts = [text.replace('"', '\\"') for text in warned]
         assert header == ", ".join(f'299 - "{text}"' for text in texts)
+
+
+async def test_the_head_of_a_watch_is_that_of_the_list(wire: Wire):
+    reply = await wire.request("HEAD", f"{PODS}?watch=1")
+    assert reply.code == 200
+    assert "content-length" in reply.headers
