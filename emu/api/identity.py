@@ -49,7 +49,9 @@ def check_name(resource: Resource, namespace: str, name: str, document: Document
         )
 
 
-def check_version(resource: Resource, name: str, given: Document, item: Item, old: Document) -> None:
+def check_version(
+    resource: Resource, name: str, given: Document, item: Item, old: Document, *, patches: bool
+) -> None:
     """The writer has seen the stored version, or does not care. Raises ConflictError and InvalidError."""
     version, uid = given.get("resourceVersion"), given.get("uid")
     if not version and not resource.unconditional_update:
@@ -58,6 +60,8 @@ def check_version(resource: Resource, name: str, given: Document, item: Item, ol
     if version and version != str(item.version):
         raise ConflictError(resource.target(name))
     if uid and uid != old["metadata"]["uid"]:
+        if patches:
+            raise InvalidError(resource.target(name), [invalid("metadata.uid", uid, "field is immutable")])
         raise ConflictError(resource.target(name), uid_mismatch(uid, old))
 
 

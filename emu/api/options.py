@@ -39,6 +39,8 @@ class WriteOptions(NamedTuple):
     validation: FieldValidation = "Ignore"
     force: bool = False
     """Whether an apply takes fields over from others."""
+    patches: bool = False
+    """Whether it is a patch, and what it says of identity therefore a change rather than a precondition."""
 
 
 class Preconditions(NamedTuple):
@@ -86,6 +88,7 @@ def write_options(
         dry_run=bool(query.get("dryRun")),
         validation=validation or "Warn",  # type: ignore[arg-type]
         force=parse_bool(query.get("force", "false")),
+        patches=kind == "PatchOptions",
     )
 
 

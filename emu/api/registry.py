@@ -178,7 +178,7 @@ class Registry:
         new = change(item.document())
         check_kind(resource, new)
         check_name(resource, namespace, name, new)
-        check_version(resource, name, new["metadata"], item, old)
+        check_version(resource, name, new["metadata"], item, old, patches=options.patches)
         if subresource == "status":
             new = _with_status_of(new, old, applied=applied)
             self._track(resource, new, old, options, subresource, applied=applied)

@@ -10,7 +10,7 @@ import pytest
 
 from emu.api.negotiation import answer_form, parse_bool
 from emu.client.kubeconfig import read_kubeconfig
-from emu.client.rest import JSON_PATCH, STRATEGIC_MERGE_PATCH, ApiError
+from emu.client.rest import JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, ApiError
 
 from .conftest import Server, pod, serving, within
 
@@ -210,6 +210,13 @@ async def test_conflicts(server: Server):
     test = [{"op": "test", "path": "/metadata/resourceVersion", "value": "1"}]
     with pytest.raises(ApiError) as refused:
         await call(server, "PATCH", f"{PODS}/web", body=test, content_type=JSON_PATCH)
+    assert refused.value.code == 422
+    body = {**created, "metadata": {"name": "web", "uid": "x"}}
+    with pytest.raises(ApiError, match="Precondition failed: UID in precondition: x") as refused:
+        await call(server, "PUT", f"{PODS}/web", body=body)
+    assert refused.value.conflict
+    with pytest.raises(ApiError, match=r'metadata\.uid: Invalid value: "x": field is immutable') as refused:
+        await call(server, "PATCH", f"{PODS}/web", body={"metadata": {"uid": "x"}}, content_type=MERGE_PATCH)
     assert refused.value.code == 422
 
 
