@@ -6,7 +6,7 @@ from emu.core.objects import ResourceName
 
 KINDS = {
     "v1": "Namespace* Node* Pod Service Endpoints ConfigMap Secret ServiceAccount Event",
-    "apps/v1": "Deployment ReplicaSet DaemonSet",
+    "apps/v1": "Deployment ReplicaSet DaemonSet StatefulSet",
     "batch/v1": "Job",
     "discovery.k8s.io/v1": "EndpointSlice",
     "networking.k8s.io/v1": "NetworkPolicy IPAddress* ServiceCIDR*",

@@ -38,6 +38,7 @@ def reasons(*documents: dict[str, Any], into: Target | None = None) -> list[Reas
 DEPLOYMENT = obj("Deployment", "web", "apps/v1")
 REPLICA_SET = owned("ReplicaSet", "web-1", DEPLOYMENT, "apps/v1")
 POD = owned("Pod", "web-1-x", REPLICA_SET)
+STATEFUL_SET = obj("StatefulSet", "db", "apps/v1")
 ROLLOUT = obj("Rollout", "web", "argoproj.io/v1alpha1")
 LABELLED = {"labels": {"team": "a"}}
 SLICE_BY_CONTROLLER = {
@@ -121,6 +122,11 @@ MIRRORED = {"labels": {"endpointslice.kubernetes.io/managed-by": "endpointslicem
             [ROLLOUT, owned("ReplicaSet", "web-1", ROLLOUT, "apps/v1")],
             [Reason.UNSERVED],
             id="what an unserved kind made stands alone",
+        ),
+        pytest.param(
+            [STATEFUL_SET, owned("Pod", "db-0", STATEFUL_SET)],
+            [],
+            id="what an owner without a controller here made stands alone",
         ),
         pytest.param(
             [service(selector={"a": "b"}), obj("Endpoints")], [Reason.CONTROLLED], id="Endpoints by selector"

@@ -26,6 +26,8 @@ _MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 _SLICE_CONTROLLERS = frozenset(
     {"endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"}
 )
+# What the other kinds of owners made is taken as it is, since no controller of theirs makes it again here.
+_OWNERS_THAT_ACT = frozenset({("apps/v1", "Deployment"), ("apps/v1", "ReplicaSet")})
 _ENDPOINTS_MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 _ENDPOINTS_TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"
 _SECRETS_OF_CLUSTERS = frozenset({"kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token"})
@@ -151,7 +153,7 @@ def _made_by_owner(draft: Draft, world: World) -> bool:
     for reference in mappings(draft.metadata.get("ownerReferences")):
         owner = world.owner(draft, reference) if reference.get("controller") else None
         if owner is not None and owner.left_out in (None, Reason.CONTROLLED):
-            return (owner.api_version, owner.kind) in world.target.kinds
+            return (owner.api_version, owner.kind) in _OWNERS_THAT_ACT
     return False
 
 
