@@ -592,7 +592,9 @@ DESCRIBE = (
     row(
         "describe svc with endpoints",
         Do("rollout status deploy/web --timeout=20s", "successfully rolled out"),
+        # The address is in the slice first, and ready a moment later.
         While("get endpointslices -w", r"127\.\S+", (), r""),
+        Do("wait endpointslices --all --for=jsonpath={.endpoints[0].conditions.ready}=true --timeout=20s"),
         Do("describe svc web", r"Endpoints: +127\.\d+\.\d+\.\d+:8080\n"),
         given=DEPLOYMENT + "---" + SERVICE,
     ),
