@@ -202,6 +202,17 @@ def _known_faults(rule: Rule, value: str) -> tuple[str, ...]:
     return tuple(rule(value))
 
 
+def check_reference(reference: Mapping[str, Any], path: str) -> list[FieldError]:
+    """Errors of the kind and the name in a reference to an object."""
+    errors: list[FieldError] = []
+    for key in ("kind", "name"):
+        if not reference.get(key):
+            errors.append(required(f"{path}.{key}"))
+        elif wrong := path_segment(reference[key]):
+            errors.append(invalid(f"{path}.{key}", reference[key], wrong))
+    return errors
+
+
 def check_labels(labels: Mapping[str, str] | None, path: str) -> list[FieldError]:
     """Errors of a map of labels."""
     errors: list[FieldError] = []

@@ -217,14 +217,11 @@ class Verbs:
             self._registry.row_of(resource, creates=False),
             route.namespace,
             route.name,
-            changed if resource.view else change,
+            changed,
             options,
             subresource=route.subresource,
         )
         return self._written(request, resource, updated, options).with_warnings(warnings)
-
-    def _stored(self, resource: Resource) -> Resource:
-        return self._registry.resources[resource.name] if resource.view else resource
 
     # --- subresources and reviews ---
 
@@ -272,7 +269,7 @@ class Verbs:
     def _delete(self, request: web.BaseRequest, route: Route, body: bytes) -> Answer:
         resource = route.resource
         last, gone = self._registry.delete(
-            self._stored(resource), route.namespace, route.name, deletion_of(request, body)
+            self._registry.resources[resource.name], route.namespace, route.name, deletion_of(request, body)
         )
         if resource.deletion_answers_object or not gone:
             return answers.one(request, resource, resource.show(last))
@@ -290,7 +287,9 @@ class Verbs:
         if resource.namespaced and not route.namespace:
             raise MethodNotAllowedError
         deleted = [
-            self._registry.delete(self._stored(resource), item.key.namespace, item.key.name, options)[0]
+            self._registry.delete(
+                self._registry.resources[resource.name], item.key.namespace, item.key.name, options
+            )[0]
             for item in listed(self._store, route, request.query).items
             if self._store.get(item.key) is not None
         ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from emu import __version__
 from emu.client.applying import Imported, import_manifests
 from emu.client.changes import counted, report
 from emu.client.discovery import Kind, served_kinds
+from emu.client.events import timestamp
 from emu.client.kubeconfig import read_kubeconfig
 from emu.client.manifests import SNAPSHOT_MARK, STANDARD_INPUT, Manifest, load_manifests
 from emu.client.rest import ApiError, ApiUnreachable, Client
@@ -92,11 +92,10 @@ async def _objects(client: Client, config: ClusterConfig) -> list[dict[str, Any]
 
 
 def _header(settings: Settings, count: int) -> str:
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     config = settings.config
     return (
         f"{SNAPSHOT_MARK} of the cluster in {settings.state.root}\n"
-        f"# {counted(count, 'object')}, taken {now} by emu {__version__}; Services in "
+        f"# {counted(count, 'object')}, taken {timestamp()} by emu {__version__}; Services in "
         f"{config.ranges.services}.\n"
         "# Load it with `emu snapshot load`, `emu up -f` or `kubectl apply -f`.\n"
         "---\n"

@@ -10,7 +10,7 @@ from typing import Any
 from emu.api.errors import FieldError, forbidden, invalid, not_supported, required
 from emu.api.kinds import cells
 from emu.api.kinds.quantities import is_positive
-from emu.api.naming import path_segment
+from emu.api.naming import check_reference
 from emu.api.resource import Column, Document
 
 COLUMNS = (
@@ -74,22 +74,12 @@ def validate(document: Document) -> list[FieldError]:
         errors.append(invalid("spec.maxReplicas", high, "must be greater than 0"))
     if high < low:
         errors.append(invalid("spec.maxReplicas", high, "must be greater than or equal to `minReplicas`"))
-    errors += _check_reference(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
+    errors += check_reference(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
     for number, metric in enumerate(spec["metrics"]):
         errors += _check_metric(metric, f"spec.metrics[{number}]")
     for key in ("scaleUp", "scaleDown"):
         if rules := (spec.get("behavior") or {}).get(key):
             errors += _check_rules(rules, f"spec.behavior.{key}")
-    return errors
-
-
-def _check_reference(reference: Document, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    for key in ("kind", "name"):
-        if not reference.get(key):
-            errors.append(required(f"{path}.{key}"))
-        elif wrong := path_segment(reference[key]):
-            errors.append(invalid(f"{path}.{key}", reference[key], wrong))
     return errors
 
 
@@ -118,7 +108,7 @@ def _check_source(source: Document, key: str, path: str) -> list[FieldError]:
     target, here = source.get("target") or {}, f"{path}.target"
     errors: list[FieldError] = []
     if key == "object":
-        errors += _check_reference(source.get("describedObject") or {}, f"{path}.describedObject")
+        errors += check_reference(source.get("describedObject") or {}, f"{path}.describedObject")
     if key in ("resource", "containerResource"):
         if not source.get("name"):
             errors.append(required(f"{path}.name", "must specify a resource name"))

@@ -12,7 +12,7 @@ from typing import Any
 from emu.api.errors import FieldError, forbidden, invalid, not_supported, required, too_long
 from emu.api.kinds import cells
 from emu.api.kinds.ports import check_port
-from emu.api.naming import dns_label, dns_subdomain, path_segment, port_name
+from emu.api.naming import check_reference, dns_label, dns_subdomain, port_name
 from emu.api.resource import Column, Document
 
 INGRESS_COLUMNS = (
@@ -151,7 +151,7 @@ def _check_backend(backend: Document, path: str) -> list[FieldError]:
     if resource is not None and service is not None:
         return [invalid(path, "", "cannot set both resource and service backends")]
     if resource is not None:
-        return _check_reference(resource, f"{path}.resource")
+        return _check_typed_reference(resource, f"{path}.resource")
     if service is None:
         return [invalid(path, "", "resource or service backend is required")]
     errors: list[FieldError] = []
@@ -173,18 +173,13 @@ def _check_backend(backend: Document, path: str) -> list[FieldError]:
     return errors
 
 
-def _check_reference(reference: Document, path: str) -> list[FieldError]:
+def _check_typed_reference(reference: Document, path: str) -> list[FieldError]:
     """A typed reference to an object."""
     errors: list[FieldError] = []
     group = reference.get("apiGroup")
     if group is not None and (wrong := dns_subdomain(group)):
         errors.append(invalid(f"{path}.apiGroup", group, wrong))
-    for key in ("kind", "name"):
-        if not reference.get(key):
-            errors.append(required(f"{path}.{key}"))
-        elif wrong := path_segment(reference[key]):
-            errors.append(invalid(f"{path}.{key}", reference[key], wrong))
-    return errors
+    return errors + check_reference(reference, path)
 
 
 def validate_ingress_status(document: Document) -> list[FieldError]:
@@ -273,7 +268,7 @@ def _check_domain_prefixed(text: str, path: str) -> list[FieldError]:
 
 
 def _check_parameters(parameters: Document, path: str) -> list[FieldError]:
-    errors = _check_reference(parameters, path)
+    errors = _check_typed_reference(parameters, path)
     scope, namespace = parameters["scope"], parameters.get("namespace")
     if scope not in ("Cluster", "Namespace"):
         errors.append(not_supported(f"{path}.scope", scope, ("Cluster", "Namespace")))

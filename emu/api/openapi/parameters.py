@@ -23,7 +23,6 @@ def _sorted(*parameters: Document) -> tuple[Document, ...]:
 
 PRETTY = _query("pretty", "string", "If 'true', the output is indented for reading.")
 NAMESPACE = _path("namespace", "The namespace of the objects: a DNS label.")
-SUBPATH = _path("path", "The path of the request to the target.")
 
 
 def name_of(kind: str) -> Document:
