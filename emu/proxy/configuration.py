@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import yaml
@@ -25,6 +26,8 @@ class ProxyConfiguration(NamedTuple):
     """`iptables.masqueradeAll`, or that of the section of the mode in force."""
     localhost_node_ports: bool = True
     """`iptables.localhostNodePorts`."""
+    udp_idle_seconds: float = 0.25
+    """`udpIdleTimeout`: how long the userspace mode keeps a UDP client's socket without traffic."""
 
 
 class ConfigurationError(ValueError):
@@ -59,7 +62,31 @@ def parse_configuration(text: str) -> ProxyConfiguration:
         masquerade_all=_field(document, section, "masqueradeAll", bool, False)
         or _field(document, "iptables", "masqueradeAll", bool, False),
         localhost_node_ports=_field(document, "iptables", "localhostNodePorts", bool, True),
+        udp_idle_seconds=_udp_idle_seconds(document),
     )
+
+
+def _udp_idle_seconds(document: dict[str, Any]) -> float:
+    text = document.get("udpIdleTimeout")
+    if text is None:
+        return ProxyConfiguration().udp_idle_seconds
+    seconds = _seconds(text) if isinstance(text, str) else None
+    if not seconds:
+        raise ConfigurationError(
+            f'bad value for "udpIdleTimeout": {text!r} is no duration above 0, like 250ms'
+        )
+    return seconds
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\u00b5s": 1e-6, "ns": 1e-9}
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ms|us|\u00b5s|ns|h|m|s)")
+
+
+def _seconds(text: str) -> float | None:
+    """A duration as Go writes it (`1m30s`, `250ms`) in seconds, None when it is none."""
+    if not text or _PART.sub("", text):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def _field(document: dict[str, Any], section: str, name: str, kind: type, default: Any) -> Any:
