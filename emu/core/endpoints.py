@@ -1,7 +1,7 @@
 """Which endpoints a service port may use: EndpointSlices in, ordered endpoints out.
 
 Source of the rules: the discovery.k8s.io/v1 types, KEP-752 (slices), KEP-1669 (terminating endpoints),
-KEP-2086 (internalTrafficPolicy) and KEP-2433 (topology hints), as kube-proxy carries them out.
+KEP-2086 (internalTrafficPolicy), KEP-2433 and KEP-3015 (topology hints), as kube-proxy carries them out.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from emu.core.objects import Endpoint, EndpointSlice
+from emu.core.objects import Endpoint, EndpointSlice, EndpointSubset
 
 
 class PortEndpoint(NamedTuple):
@@ -42,20 +42,35 @@ def endpoints_of_port(slices: Iterable[EndpointSlice], port_name: str, protocol:
 
     A slice's port belongs to a service port by name and protocol, and its number counts. Only the first
     address of an endpoint counts; an `ip:port` that several slices name counts once, from the slice that
-    comes first by name.
+    comes first by name among those that say which node it is on.
     """
     found: dict[str, PortEndpoint] = {}
     for slice_ in sorted(slices, key=lambda item: item.key):
         if slice_.address_type != "IPv4":
             continue
         for port in slice_.ports:
-            if port.name != port_name or port.protocol != protocol or port.port is None:
+            if port.name != port_name or port.protocol != protocol or not port.port:
                 continue
             for endpoint in slice_.endpoints:
                 if endpoint.addresses:
                     key = f"{endpoint.addresses[0]}:{port.port}"
-                    if key not in found:
+                    if key not in found or (endpoint.node_name and not found[key].node):
                         found[key] = _port_endpoint(key, endpoint, port.port)
+    return tuple(found[key] for key in sorted(found))
+
+
+def endpoints_of_subsets(subsets: Iterable[EndpointSubset], port_name: str) -> Endpoints:
+    """The endpoints that an Endpoints object holds for a service port, as the userspace mode read them.
+
+    Ports belong together by name alone, and addresses that are not ready do not exist.
+    """
+    found: dict[str, PortEndpoint] = {}
+    for subset in subsets:
+        for port in subset.ports:
+            if port.name == port_name:
+                for address in subset.addresses:
+                    key = f"{address.ip}:{port.port}"
+                    found.setdefault(key, PortEndpoint(key, address.ip, port.port, address.node_name or ""))
     return tuple(found[key] for key in sorted(found))
 
 
@@ -84,14 +99,17 @@ def cluster_endpoints(endpoints: Endpoints, node: str = "", zone: str = "") -> E
 
 
 def local_endpoints(endpoints: Endpoints, node: str) -> Endpoints:
-    """What traffic policy Local may use on a node. Ready and terminating are told apart among these alone."""
-    local = tuple(endpoint for endpoint in endpoints if endpoint.node == node)
+    """What traffic policy Local may use on a node. Ready and terminating are told apart among these alone.
+
+    An endpoint without a node is local nowhere.
+    """
+    local = tuple(endpoint for endpoint in endpoints if endpoint.node and endpoint.node == node)
     return tuple(endpoint for endpoint in local if endpoint.ready) or _terminating(local)
 
 
-def ready_endpoints(endpoints: Endpoints) -> Endpoints:
-    """The ready ones only: all that the userspace mode knew."""
-    return tuple(endpoint for endpoint in endpoints if endpoint.ready)
+def nodes_with_local(endpoints: Endpoints) -> frozenset[str]:
+    """The nodes for which `local_endpoints` finds any."""
+    return frozenset(endpoint.node for endpoint in endpoints if endpoint.node and endpoint.usable)
 
 
 def has_usable(endpoints: Sequence[PortEndpoint]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 import yaml
@@ -14,6 +15,14 @@ NAMESPACE = "kube-system"
 NAME = "kube-proxy"
 KEY = "config.conf"
 DEFAULT_SCHEDULER = "rr"
+PRIMARY = "primary"
+_LOCAL_MODES = {
+    "ClusterCIDR": "",
+    "NodeCIDR": "",
+    "BridgeInterface": "bridgeInterface",
+    "InterfaceNamePrefix": "interfaceNamePrefix",
+}
+"""What `detectLocalMode` may be, and the field of `detectLocal` that it needs."""
 
 
 class ProxyConfiguration(NamedTuple):
@@ -26,6 +35,18 @@ class ProxyConfiguration(NamedTuple):
     """`iptables.masqueradeAll`, or that of the section of the mode in force."""
     localhost_node_ports: bool = True
     """`iptables.localhostNodePorts`."""
+    node_port_addresses: tuple[str, ...] = ()
+    """`nodePortAddresses`: CIDRs of the node addresses that have node ports, or "primary" alone; all without.
+
+    The nftables mode starts from "primary", which on nodes with one address leaves only 127.0.0.1 out.
+    """
+    detects_local: bool = True
+    """Whether local traffic is detected, by `detectLocalMode` and what belongs to it.
+
+    emu knows the pods of each node, so the detector works whatever `clusterCIDR` says or if nothing is
+    said. It is off where upstream has none: `detectLocalMode` is ClusterCIDR or "", and `clusterCIDR` is "",
+    both explicitly.
+    """
     udp_idle_seconds: float = 0.25
     """`udpIdleTimeout`: how long the userspace mode keeps a UDP client's socket without traffic."""
 
@@ -62,8 +83,42 @@ def parse_configuration(text: str) -> ProxyConfiguration:
         masquerade_all=_field(document, section, "masqueradeAll", bool, False)
         or _field(document, "iptables", "masqueradeAll", bool, False),
         localhost_node_ports=_field(document, "iptables", "localhostNodePorts", bool, True),
+        node_port_addresses=_node_port_addresses(document),
+        detects_local=_detects_local(document),
         udp_idle_seconds=_udp_idle_seconds(document),
     )
+
+
+def _node_port_addresses(document: dict[str, Any]) -> tuple[str, ...]:
+    listed = document.get("nodePortAddresses") or []
+    if not isinstance(listed, list):
+        raise ConfigurationError(f'bad value for "nodePortAddresses": {listed!r} is no list')
+    if listed != [PRIMARY]:
+        for cidr in listed:
+            _check_cidr("nodePortAddresses", cidr, f', and "{PRIMARY}" stands alone')
+    return tuple(listed)
+
+
+def _detects_local(document: dict[str, Any]) -> bool:
+    mode = document.get("detectLocalMode")
+    if mode is not None and mode not in ("", *_LOCAL_MODES):
+        raise ConfigurationError(
+            f'bad value for "detectLocalMode": {mode!r} is not one of {", ".join(_LOCAL_MODES)}'
+        )
+    if (needed := _LOCAL_MODES.get(mode or "")) and not _field(document, "detectLocal", needed, str, ""):
+        raise ConfigurationError(f'bad value for "detectLocal.{needed}": {mode} needs one')
+    cidr = document.get("clusterCIDR")
+    if cidr:
+        for part in str(cidr).split(","):
+            _check_cidr("clusterCIDR", part)
+    return not (mode in ("", "ClusterCIDR") and cidr == "")
+
+
+def _check_cidr(key: str, cidr: Any, hint: str = "") -> None:
+    try:
+        ip_network(cidr if isinstance(cidr, str) else "", strict=False)
+    except ValueError:
+        raise ConfigurationError(f'bad value for "{key}": {cidr!r} is no CIDR{hint}') from None
 
 
 def _udp_idle_seconds(document: dict[str, Any]) -> float:

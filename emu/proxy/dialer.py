@@ -11,17 +11,18 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from emu.client.resolver import ResolveError, Resolver
 from emu.client.rest import ApiError, ApiUnreachable, Client
 from emu.core.addresses import is_ipv4
+from emu.core.config import ProxyMode
 from emu.core.endpoints import PortEndpoint
 from emu.core.objects import Pod
 from emu.planes.base import Plane
-from emu.proxy.planning import source_permitted
+from emu.proxy.modes.userspace import DIAL_TIMEOUTS
 from emu.proxy.proxy import Proxy
-from emu.proxy.tables import LOCALHOST, Address
+from emu.proxy.tables import LOCALHOST, Address, Frontend
 from emu.telemetry.flows import FlowRecord, Path, Verdict
 
 DIAL_SECONDS = 5.0
@@ -118,43 +119,56 @@ class Dialer:
             raise DialError(502, str(error)) from None
 
     async def _dial_address(self, identity: Identity, ip: str, port: int) -> Dialled:
-        tables, planner = self._proxy.tables, self._proxy.planner
-        client = (identity.address, 0)
-        frontend = tables.frontends.get(Address(ip, port, "TCP"))
-        if frontend is None:
-            endpoint = PortEndpoint(f"{ip}:{port}", ip, port)
-            return Dialled(await self._connect(identity, identity.address, endpoint, f"{ip}:{port}", ""))
-        name = frontend.port.name
         dialled = f"{ip}:{port}"
-        plan = planner.plan(frontend, tables.client(identity.address), identity.address)
-        if not frontend.port.usable:
-            reason = f"{name} has no endpoints"
+        frontend = self._proxy.tables.frontends.get(Address(ip, port, "TCP"))
+        if frontend is None or not self._proxy.planner.knows(frontend):
+            endpoint = PortEndpoint(dialled, ip, port)
+            source = identity.address
+            return Dialled(await self._connect(identity, source, endpoint, dialled, "", self._seconds))
+        # The userspace mode tries one endpoint after the other, the others are content with one.
+        userspace = self._proxy.configuration.mode is ProxyMode.USERSPACE
+        last: DialError | None = None
+        for seconds in DIAL_TIMEOUTS if userspace else (self._seconds,):
+            try:
+                return await self._dial_endpoint(identity, frontend, dialled, seconds)
+            except DialError as error:
+                last = error
+        raise last or DialError(502, f"connection to {dialled} failed")
+
+    async def _dial_endpoint(
+        self, identity: Identity, frontend: Frontend, dialled: str, seconds: float
+    ) -> Dialled:
+        name, client = frontend.port.name, (identity.address, 0)
+        verdict, plan, reason, chosen, source = self._proxy.planner.decide(frontend, client, time.monotonic())
+        if chosen is None:
+            if verdict is Verdict.DROPPED:
+                await self._dropped(identity, dialled, None, name, reason, seconds)
             self._record(identity, dialled, None, name, Verdict.REFUSED, reason)
             raise DialError(502, f"connection to {dialled} refused: {reason}")
-        if not source_permitted(frontend, identity.address):
-            await self._dropped(identity, dialled, None, name, "not in loadBalancerSourceRanges")
-        if not plan.candidates.endpoints:
-            await self._dropped(identity, dialled, None, name, plan.reason)
-        endpoint_ = plan.balancer.choose(plan.candidates, client, time.monotonic())
-        if endpoint_ is None:
-            raise DialError(502, f"connection to {dialled} refused: the scheduler has no destination")
-        source = plan.masquerade or identity.address
-        if endpoint_.address == source:
-            source = plan.node.bridge or source
-        sock = await self._connect(identity, source, endpoint_, dialled, name)
-        plan.balancer.begun(endpoint_, client, time.monotonic())
-        return Dialled(sock, lambda: plan.balancer.ended(endpoint_, client, time.monotonic()))
+        try:
+            sock = await self._connect(identity, source or identity.address, chosen, dialled, name, seconds)
+        except DialError:
+            plan.balancer.failed(client)
+            raise
+        plan.balancer.begun(chosen, client, time.monotonic())
+        return Dialled(sock, lambda: plan.balancer.ended(chosen, client, time.monotonic()))
 
     async def _connect(
-        self, identity: Identity, source: str, endpoint: PortEndpoint, dialled: str, service: str
+        self,
+        identity: Identity,
+        source: str,
+        endpoint: PortEndpoint,
+        dialled: str,
+        service: str,
+        seconds: float,
     ) -> socket.socket:
         denied = self._proxy.judge.denial(identity.address, source, endpoint, "TCP")
         if denied is not None:
-            await self._dropped(identity, dialled, endpoint, service, denied.reason)
+            await self._dropped(identity, dialled, endpoint, service, denied.reason, seconds)
         try:
-            sock = await self._plane.connect_tcp(source, endpoint.address, endpoint.port, self._seconds)
+            sock = await self._plane.connect_tcp(source, endpoint.address, endpoint.port, seconds)
         except TimeoutError:
-            reason = f"{endpoint.key} did not answer within {self._seconds:g} s"
+            reason = f"{endpoint.key} did not answer within {seconds:g} s"
             self._record(identity, dialled, endpoint, service, Verdict.DROPPED, reason)
             raise DialError(504, f"connection to {dialled} timed out: {reason}") from None
         except OSError as error:
@@ -165,11 +179,17 @@ class Dialer:
         return sock
 
     async def _dropped(
-        self, identity: Identity, dialled: str, endpoint: PortEndpoint | None, service: str, reason: str
-    ) -> None:
+        self,
+        identity: Identity,
+        dialled: str,
+        endpoint: PortEndpoint | None,
+        service: str,
+        reason: str,
+        seconds: float,
+    ) -> NoReturn:
         """What a client of a dropped connection sees: nothing, until its patience ends."""
         self._record(identity, dialled, endpoint, service, Verdict.DROPPED, reason)
-        await asyncio.sleep(self._seconds)
+        await asyncio.sleep(seconds)
         raise DialError(504, f"connection to {dialled} timed out: {reason}")
 
     def _record(

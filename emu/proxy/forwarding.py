@@ -26,7 +26,7 @@ from emu.planes.relay import Relay
 from emu.proxy.counters import Counters
 from emu.proxy.modes.base import Balancer
 from emu.proxy.modes.userspace import DIAL_TIMEOUTS
-from emu.proxy.planning import Plan, Planner, source_permitted
+from emu.proxy.planning import Plan, Planner
 from emu.proxy.tables import Frontend, Tables
 from emu.telemetry.flows import FlowRecord, FlowRing, Path, Verdict
 
@@ -86,28 +86,18 @@ class Forwarder:
 
     def forward(self, sock: socket.socket, client: Peer, frontend: Frontend) -> None:
         """Take over a connection that was accepted at a frontend, as `accept` has given it."""
-        plan = self._planner.plan(frontend, self._tables.client(client[0]), client[0])
-        if not source_permitted(frontend, client[0]):
-            self._drop(sock, client, frontend, None, "the client is in none of loadBalancerSourceRanges")
-            return
-        if not plan.candidates.endpoints:
-            if plan.route.refuse:
-                self._refuse(sock, client, frontend, plan.reason)
-            else:
-                self._drop(sock, client, frontend, None, plan.reason)
-            return
         if self._planner.configuration.mode is ProxyMode.USERSPACE:
             sock.setblocking(False)
-            self._start_dial(self._dial_in_turn(sock, client, frontend, plan))
+            self._start_dial(self._dial_in_turn(sock, client, frontend))
             return
         now = time.monotonic()
-        endpoint = plan.balancer.choose(plan.candidates, client, now)
+        verdict, plan, reason, endpoint, source = self._planner.decide(frontend, client, now)
         if endpoint is None:
-            self._refuse(sock, client, frontend, f"the scheduler has no destination for {client[0]}")
+            if verdict is Verdict.REFUSED:
+                self._refuse(sock, client, frontend, reason)
+            else:
+                self._drop(sock, client, frontend, None, reason)
             return
-        source = plan.masquerade
-        if endpoint.address == client[0] and not source:
-            source = plan.node.bridge or client[0]
         if source or endpoint.node not in self._tables.nodes:
             sock.setblocking(False)
             self._start_dial(self._dial(sock, client, frontend, plan, endpoint, source or client[0]))
@@ -215,12 +205,14 @@ class Forwarder:
             raise
         await self._relay(sock, server, client, frontend, plan, endpoint)
 
-    async def _dial_in_turn(self, sock: socket.socket, client: Peer, frontend: Frontend, plan: Plan) -> None:
+    async def _dial_in_turn(self, sock: socket.socket, client: Peer, frontend: Frontend) -> None:
         """The userspace mode's way: each attempt goes to the next endpoint and may take longer."""
-        source = plan.node.address or client[0]
+        reason = "no endpoint could be reached"
         for timeout in DIAL_TIMEOUTS:
-            endpoint = plan.balancer.choose(plan.candidates, client, time.monotonic())
+            choice = self._planner.decide(frontend, client, time.monotonic())
+            plan, endpoint, source = choice.plan, choice.endpoint, choice.source or client[0]
             if endpoint is None:
+                reason = choice.reason
                 break
             denied = self._judge.denial(client[0], source, endpoint, "TCP")
             try:
@@ -238,7 +230,7 @@ class Forwarder:
             await self._relay(sock, server, client, frontend, plan, endpoint)
             return
         sock.close()
-        self.record(Verdict.REFUSED, client, frontend, None, Path.RELAY, "no endpoint could be reached")
+        self.record(Verdict.REFUSED, client, frontend, None, Path.RELAY, reason)
 
     async def _relay(
         self,

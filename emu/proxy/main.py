@@ -14,7 +14,7 @@ from emu.client.reflector import Reflector
 from emu.client.resolver import Resolver
 from emu.client.rest import Client
 from emu.core.config import ClusterConfig, ProxyMode
-from emu.core.objects import ConfigMap, EndpointSlice, Node, Service
+from emu.core.objects import ConfigMap, Endpoints, EndpointSlice, Node, Service
 from emu.core.settings import Settings
 from emu.planes.loopback import LoopbackPlane
 from emu.proxy import configuration
@@ -23,9 +23,13 @@ from emu.proxy.dialer import Dialer, Pods
 from emu.proxy.gateway import Gateway
 from emu.proxy.proxy import Proxy
 from emu.proxy.status import Status
+from emu.proxy.switching import Switch
 from emu.proxy.tables import LOCALHOST, Frontend
 
 log = logging.getLogger(__name__)
+
+_OWN_SERVICES = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless"
+"""What kube-proxy looks at: no Services of another proxy, and no endpoints without a virtual IP."""
 
 
 async def run(settings: Settings) -> None:
@@ -72,25 +76,28 @@ async def _watch(
 ) -> None:
     """Feed the proxy. Nothing is opened before all is known: half a picture would refuse, or let through."""
     nodes = Reflector(client, Node)
-    services = Reflector(client, Service)
-    slices = Reflector(client, EndpointSlice)
+    services = Reflector(client, Service, label_selector=_OWN_SERVICES)
+    slices = Reflector(client, EndpointSlice, label_selector=_OWN_SERVICES)
     config_maps = Reflector(
         client,
         ConfigMap,
         namespace=configuration.NAMESPACE,
         field_selector=f"metadata.name={configuration.NAME}",
     )
+    switch = Switch(proxy, tasks, lambda: Reflector(client, Endpoints, label_selector=_OWN_SERVICES))
     proxy.hold_back()
+    switch.to(proxy.configuration)
     nodes.subscribe(proxy.set_node)
     nodes.subscribe(status.set_node)
     services.subscribe(proxy.set_service)
     slices.subscribe(proxy.set_slice)
-    config_maps.subscribe(_ConfigurationListener(proxy, events).changed)
+    config_maps.subscribe(_ConfigurationListener(switch, events).changed)
     reflectors = (nodes, services, slices, config_maps)
     for reflector in reflectors:
         tasks.create_task(reflector.run())
     for reflector in reflectors:
         await reflector.synced.wait()
+    await switch.settled.wait()
     await policies.synced.wait()
     proxy.synchronize()
     log.info(
@@ -104,17 +111,17 @@ async def _watch(
 class _ConfigurationListener:
     """Takes kube-proxy's configuration over; a bad one leaves the old one in force."""
 
-    def __init__(self, proxy: Proxy, events: EventRecorder) -> None:
-        self._proxy = proxy
+    def __init__(self, switch: Switch, events: EventRecorder) -> None:
+        self._switch = switch
         self._events = events
 
     def changed(self, key: str, before: ConfigMap | None, now: ConfigMap | None) -> None:
         if now is None or configuration.KEY not in now.data:
             return
         try:
-            self._proxy.configure(parse_configuration(now.data[configuration.KEY]))
+            self._switch.to(parse_configuration(now.data[configuration.KEY]))
         except ConfigurationError as error:
-            message = f"ConfigMap {key}: {error}; {self._proxy.configuration.mode} mode goes on as before"
+            message = f"ConfigMap {key}: {error}; {self._switch.wanted.mode} mode goes on as before"
             self._events.warning(now, "InvalidConfiguration", message)
             log.warning("%s", message)
 

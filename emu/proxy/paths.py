@@ -1,8 +1,8 @@
 """Which way a connection comes in, from whom, and what follows: usable endpoints, the source a pod sees.
 
-The table of masquerading in kube-proxy (KUBE-MARK-MASQ, KUBE-EXT), for a cluster whose proxy can tell local
-traffic. Clients outside the cluster have a route to every address on this plane: one that dials a ClusterIP
-or an external IP enters at the first node and keeps its address at a ClusterIP.
+The table of masquerading in kube-proxy (KUBE-MARK-MASQ, KUBE-EXT). Clients outside the cluster have a route
+to every address on this plane: one that dials a ClusterIP or an external IP enters at the first node and
+keeps its address at a ClusterIP.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class Policies(NamedTuple):
     internal_local: bool = False
     external_local: bool = False
     masquerade_all: bool = False
+    detects_local: bool = True
+    """The proxy can tell the pods of its node from other clients."""
 
 
 class Route(NamedTuple):
@@ -59,6 +61,8 @@ class Route(NamedTuple):
     """The pod sees the entry node instead of the client."""
     refuse: bool = False
     """Without a candidate the connection is refused; otherwise it is dropped."""
+    spills: bool = False
+    """Where no endpoint is local all may be used after all."""
 
 
 def route(way: Way, client: Client, entry_node: str, policies: Policies) -> Route:
@@ -71,8 +75,14 @@ def route(way: Way, client: Client, entry_node: str, policies: Policies) -> Rout
         return Route(policies.internal_local, policies.masquerade_all, refuse=mode is ProxyMode.IPVS)
     if not policies.external_local:
         return Route(local_only=False, masquerade=True)
-    on_entry_node = bool(client.node) and client.node == entry_node
-    if on_entry_node and mode is not ProxyMode.IPVS:
+    starts_here = bool(client.node) and client.node == entry_node
+    if mode is ProxyMode.IPVS:
+        # Without a local endpoint the virtual server gets all of them and nothing is masqueraded
+        # (kubernetes/kubernetes#97081): replies find back to clients of this node only. With
+        # internalTrafficPolicy Local too it gets none.
+        refuse = policies.internal_local
+        return Route(local_only=True, masquerade=False, refuse=refuse, spills=starts_here and not refuse)
+    if starts_here and (client.kind is ClientKind.NODE or policies.detects_local):
         # Traffic that starts on the node did not come from outside: it may use every endpoint.
         return Route(local_only=False, masquerade=client.kind is ClientKind.NODE)
     return Route(local_only=True, masquerade=False)

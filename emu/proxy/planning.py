@@ -1,22 +1,25 @@
-"""From a frontend and a client to a plan: candidates, balancer, source address. Pure but for the clock.
+"""From a frontend and a client to a decision: endpoint, source address, or why there is none. No I/O.
 
-Plans are kept for each frontend and kind of client until something that they rest on changes, so that a new
-connection costs a few dictionary look-ups whatever the number of Services.
+The one place where this is decided: accepted sockets, datagrams and the gateway all come here. Plans are kept
+for each frontend and kind of client until something that they rest on changes, so that a new connection
+costs a few dictionary look-ups whatever the number of Services.
 """
 
 from __future__ import annotations
 
 from random import Random
+from typing import NamedTuple
 
 from emu.core.addresses import cidr_bounds, to_int
 from emu.core.config import ProxyMode
-from emu.core.endpoints import Endpoints, cluster_endpoints, local_endpoints, ready_endpoints
-from emu.core.ranges import EVERYONE, Ranges, complement, contains, intersection, union
-from emu.proxy.configuration import ProxyConfiguration
+from emu.core.endpoints import Endpoints, PortEndpoint, cluster_endpoints, local_endpoints
+from emu.core.ranges import EVERYONE, NOBODY, Ranges, complement, contains, intersection, union
+from emu.proxy.configuration import PRIMARY, ProxyConfiguration
 from emu.proxy.modes import new_balancer
 from emu.proxy.modes.base import Balancer, Candidates
-from emu.proxy.paths import Client, ClientKind, Policies, Route, Way, route
+from emu.proxy.paths import OUTSIDE, Client, ClientKind, Policies, Route, Way, route
 from emu.proxy.tables import LOCALHOST, Address, Frontend, NodeInfo, PortState, Tables
+from emu.telemetry.flows import Verdict
 
 _NO_NODE = NodeInfo("", "", "", "")
 
@@ -45,6 +48,19 @@ class Plan:
         """Why there is no candidate, "" when there are some."""
 
 
+class Choice(NamedTuple):
+    """What becomes of one connection or flow."""
+
+    verdict: Verdict
+    plan: Plan
+    reason: str = ""
+    """Why it is not forwarded."""
+    endpoint: PortEndpoint | None = None
+    """Where it goes: there is one exactly when it is forwarded."""
+    source: str = ""
+    """The address that the endpoint shall see, "" for the client's own."""
+
+
 class Planner:
     """Makes plans, and keeps the balancers of all service ports."""
 
@@ -53,13 +69,17 @@ class Planner:
         self._tables = tables
         self._random = random
         self._plans: dict[Address, dict[tuple[Client, str], Plan]] = {}
-        self._balancers: dict[str, dict[tuple[str, str], Balancer]] = {}
+        self._balancers: dict[str, dict[tuple[Address | None, str], Balancer]] = {}
+        self._entries: dict[Address, tuple[NodeInfo, ...]] = {}
         self._turns: dict[Address, int] = {}
+        self._node_ports_at = _node_ports_at(configuration)
 
     def configure(self, configuration: ProxyConfiguration) -> None:
         """Go over to another configuration. Connections that are established are not touched."""
         before, self.configuration = self.configuration, configuration
+        self._node_ports_at = _node_ports_at(configuration)
         self._plans.clear()
+        self._entries.clear()
         if (before.mode, before.scheduler) != (configuration.mode, configuration.scheduler):
             self._balancers.clear()
 
@@ -67,30 +87,46 @@ class Planner:
         """Take over what has changed in the tables."""
         for address in addresses:
             self._plans.pop(address, None)
+            self._entries.pop(address, None)
             if address not in self._tables.frontends:
                 self._turns.pop(address, None)
         for name, port in ports.items():
             if port is None:
                 self._balancers.pop(name, None)
-            for balancer in self._balancers.get(name, {}).values():
-                if port is not None:
-                    balancer.update(port.endpoints, port.affinity)
+                continue
+            balancers = self._balancers.get(name, {})
+            for scope, entry in list(balancers):
+                if scope is not None and scope not in self._tables.frontends:
+                    del balancers[scope, entry]
+                else:
+                    balancers[scope, entry].update(port.endpoints, port.affinity)
+
+    def knows(self, frontend: Frontend) -> bool:
+        """Whether the mode in force has the address at all: a node port is not everywhere."""
+        if frontend.way is not Way.NODE_PORT or self.configuration.mode is ProxyMode.USERSPACE:
+            return True
+        if frontend.address.ip == LOCALHOST and not (
+            self.configuration.mode is ProxyMode.IPTABLES
+            and self.configuration.localhost_node_ports
+            and self.configuration.node_port_addresses != (PRIMARY,)
+        ):
+            return False
+        return contains(self._node_ports_at, to_int(frontend.address.ip))
 
     def listens(self, frontend: Frontend) -> bool:
         """Whether there is a socket for a frontend: without one the kernel refuses."""
-        mode = self.configuration.mode
         if frontend.bound_elsewhere or frontend.port.protocol not in ("TCP", "UDP"):
             return False
-        if frontend.address.ip == LOCALHOST and not (
-            mode is ProxyMode.USERSPACE
-            or (mode is ProxyMode.IPTABLES and self.configuration.localhost_node_ports)
-        ):
+        if not self.knows(frontend):
             return False
-        return mode is ProxyMode.USERSPACE or frontend.port.usable
+        if self.configuration.mode is ProxyMode.USERSPACE:
+            return True
+        return frontend.port.usable and not self._refuses_everyone(frontend)
 
     def plan(self, frontend: Frontend, client: Client, client_ip: str) -> Plan:
         """The plan for a client's connection."""
-        if frontend.address.ip == LOCALHOST and not client.node:
+        if frontend.address.ip == LOCALHOST:
+            # A host has one 127.0.0.1: who dials it is on the host.
             client = Client(ClientKind.NODE, frontend.node)
         entry = frontend.node or client.node or self._entry_from_outside(frontend, client_ip)
         plans = self._plans.get(frontend.address)
@@ -101,64 +137,129 @@ class Planner:
             found = plans[client, entry] = self._make(frontend, client, entry)
         return found
 
+    def decide(self, frontend: Frontend, client: tuple[str, int], now: float) -> Choice:
+        """What becomes of a connection or flow that a client begins at a frontend.
+
+        `client` is address and port, `now` the time of the balancers' clock. NetworkPolicy comes after it.
+        """
+        port = frontend.port
+        plan = self.plan(frontend, self._tables.client(client[0]), client[0])
+        if not port.usable:
+            return Choice(Verdict.REFUSED, plan, f"{port.name} has no endpoints")
+        if not self._permits(frontend, client[0]):
+            return Choice(Verdict.DROPPED, plan, "the client is in none of loadBalancerSourceRanges")
+        if not plan.candidates.endpoints:
+            return Choice(Verdict.REFUSED if plan.route.refuse else Verdict.DROPPED, plan, plan.reason)
+        endpoint = plan.balancer.choose(plan.candidates, client, now)
+        if endpoint is None:
+            return Choice(Verdict.REFUSED, plan, f"the scheduler has no destination for {client[0]}")
+        source = plan.masquerade
+        if not source and endpoint.address == client[0]:
+            # A pod must not see its own address as its client's.
+            source = plan.node.bridge
+        return Choice(Verdict.FORWARDED, plan, "", endpoint, source)
+
     def allowed_sources(self, frontend: Frontend) -> Ranges:
-        """Whose SYNs a frontend's socket lets through, by source ranges and local endpoints."""
-        allowed = EVERYONE
-        port, tables = frontend.port, self._tables
+        """Whose SYNs a frontend's socket lets through: all that `decide` does not drop."""
+        port = frontend.port
         if self.configuration.mode is ProxyMode.USERSPACE:
-            return allowed
-        if frontend.way is Way.LOAD_BALANCER and port.source_ranges:
-            allowed = union(_bounds(cidr) for cidr in port.source_ranges)
-        if (
-            frontend.way is Way.CLUSTER_IP
-            and port.internal_local
-            and self.configuration.mode is not ProxyMode.IPVS
-        ):
-            without = [n for n in tables.node_order if not local_endpoints(port.endpoints, n.name)]
-            kept_out = tables.sources_of(without)
-            if without and without[0] == tables.node_order[0]:
-                # Clients from outside enter at the first node.
-                inside = tables.sources_of(tables.node_order)
-                kept_out = union((*kept_out, *complement(inside)))
-            allowed = intersection(allowed, complement(kept_out))
-        at_node = frontend.way is Way.NODE_PORT and frontend.address.ip != LOCALHOST
-        if at_node and port.external_local and not local_endpoints(port.endpoints, frontend.node):
-            own = [node for node in tables.node_order if node.name == frontend.node]
-            short_cut = self.configuration.mode is not ProxyMode.IPVS
-            allowed = intersection(allowed, tables.sources_of(own) if short_cut else ())
+            return EVERYONE
+        allowed = port.permitted if frontend.way is Way.LOAD_BALANCER else EVERYONE
+        if port.internal_local if frontend.way is Way.CLUSTER_IP else port.external_local:
+            allowed = intersection(allowed, complement(self._kept_out(frontend)))
         return allowed
 
-    def _entry_from_outside(self, frontend: Frontend, client_ip: str) -> str:
+    def _permits(self, frontend: Frontend, client_ip: str) -> bool:
+        """loadBalancerSourceRanges guard the load balancer's address, in all modes but userspace."""
+        permitted = frontend.port.permitted
+        return (
+            permitted == EVERYONE
+            or frontend.way is not Way.LOAD_BALANCER
+            or self.configuration.mode is ProxyMode.USERSPACE
+            or contains(permitted, to_int(client_ip))
+        )
+
+    def _kept_out(self, frontend: Frontend) -> Ranges:
+        """Those who find no local endpoint where their connections enter, and may use no other."""
+        if frontend.address.ip == LOCALHOST:
+            return NOBODY if self._serves(frontend, Client(ClientKind.NODE, frontend.node)) else EVERYONE
         nodes = self._tables.node_order
-        if frontend.way is not Way.LOAD_BALANCER:
-            return nodes[0].name if nodes else ""
-        if frontend.port.external_local:
-            # Health checks keep a load balancer from nodes without local endpoints.
-            nodes = tuple(n for n in nodes if local_endpoints(frontend.port.endpoints, n.name))
+        if frontend.node:
+            # At a node's own address the other nodes are as far away as everybody else.
+            nodes = tuple(node for node in nodes if node.name == frontend.node)
+        kept_out: list[tuple[int, int]] = []
+        for node in nodes:
+            if not self._serves(frontend, Client(ClientKind.POD, node.name)):
+                kept_out.extend(node.pod_sources)
+            if not self._serves(frontend, Client(ClientKind.NODE, node.name)):
+                kept_out.extend(node.own_sources)
+        if not self._serves(frontend, OUTSIDE):
+            kept_out.extend(complement(self._tables.sources_of(nodes)))
+        return union(kept_out)
+
+    def _serves(self, frontend: Frontend, client: Client) -> bool:
+        """Whether a client of a Service with usable endpoints gets one, or is refused rather than dropped."""
+        entry = frontend.node or client.node
+        if not entry:
+            entry = next((node.name for node in self._entries_from_outside(frontend)), "")
+        route_ = self._route(frontend, client, entry)
+        return not route_.local_only or route_.refuse or route_.spills or entry in frontend.port.local_nodes
+
+    def _refuses_everyone(self, frontend: Frontend) -> bool:
+        """In ipvs: virtual servers that policy Local leaves without a real server wherever one may enter."""
+        port = frontend.port
+        if self.configuration.mode is not ProxyMode.IPVS or not port.internal_local:
+            return False
+        if frontend.way is not Way.CLUSTER_IP and not port.external_local:
+            return False
+        entries = (frontend.node,) if frontend.node else self._tables.nodes
+        return port.local_nodes.isdisjoint(entries)
+
+    def _entry_from_outside(self, frontend: Frontend, client_ip: str) -> str:
+        nodes = self._entries_from_outside(frontend)
         if not nodes:
             return ""
+        if len(nodes) == 1:
+            return nodes[0].name
         if frontend.port.affinity is not None:
             return nodes[to_int(client_ip) % len(nodes)].name
         turn = self._turns.get(frontend.address, 0)
         self._turns[frontend.address] = turn + 1
         return nodes[turn % len(nodes)].name
 
+    def _entries_from_outside(self, frontend: Frontend) -> tuple[NodeInfo, ...]:
+        """The nodes where clients from outside enter: those a load balancer sends to, else the first."""
+        nodes = self._tables.node_order
+        if frontend.way is not Way.LOAD_BALANCER:
+            return nodes[:1]
+        found = self._entries.get(frontend.address)
+        if found is None:
+            port = frontend.port
+            if port.external_local and self.configuration.mode is not ProxyMode.USERSPACE:
+                # Health checks keep a load balancer from nodes without local endpoints.
+                nodes = tuple(node for node in nodes if node.name in port.local_nodes)
+            found = self._entries[frontend.address] = nodes
+        return found
+
+    def _route(self, frontend: Frontend, client: Client, entry: str) -> Route:
+        configuration, port = self.configuration, frontend.port
+        policies = Policies(
+            configuration.mode,
+            port.internal_local,
+            port.external_local,
+            configuration.masquerade_all,
+            configuration.detects_local,
+        )
+        return route(frontend.way, client, entry, policies)
+
     def _make(self, frontend: Frontend, client: Client, entry: str) -> Plan:
         port = frontend.port
         node = self._tables.nodes.get(entry, _NO_NODE)
-        policies = Policies(
-            self.configuration.mode,
-            port.internal_local,
-            port.external_local,
-            self.configuration.masquerade_all,
-        )
-        route_ = route(frontend.way, client, entry, policies)
-        endpoints: Endpoints
-        if self.configuration.mode is ProxyMode.USERSPACE:
-            endpoints = ready_endpoints(port.endpoints)
-        elif route_.local_only:
+        route_ = self._route(frontend, client, entry)
+        endpoints: Endpoints = ()
+        if route_.local_only:
             endpoints = local_endpoints(port.endpoints, entry)
-        else:
+        if not endpoints and (route_.spills or not route_.local_only):
             endpoints = cluster_endpoints(port.endpoints, entry, node.zone)
         reason = ""
         if not endpoints:
@@ -171,7 +272,7 @@ class Planner:
     def _balancer(self, frontend: Frontend, entry: str) -> Balancer:
         """Each node has rules of its own; in ipvs so has each virtual server."""
         configuration, port = self.configuration, frontend.port
-        scope = str(frontend.address) if configuration.mode is ProxyMode.IPVS else ""
+        scope = frontend.address if configuration.mode is ProxyMode.IPVS else None
         balancers = self._balancers.setdefault(port.name, {})
         balancer = balancers.get((scope, entry))
         if balancer is None:
@@ -183,13 +284,7 @@ class Planner:
         return balancer
 
 
-def source_permitted(frontend: Frontend, client_ip: str) -> bool:
-    """Whether loadBalancerSourceRanges let a client through; only the load balancer's address is guarded."""
-    ranges = frontend.port.source_ranges
-    if frontend.way is not Way.LOAD_BALANCER or not ranges:
-        return True
-    return contains(union(_bounds(cidr) for cidr in ranges), to_int(client_ip))
-
-
-def _bounds(cidr: str) -> tuple[int, int]:
-    return cidr_bounds(cidr.strip())
+def _node_ports_at(configuration: ProxyConfiguration) -> Ranges:
+    """The addresses that `nodePortAddresses` covers; CIDRs of the other family leave this one as it is."""
+    own_family = [cidr for cidr in configuration.node_port_addresses if cidr != PRIMARY and ":" not in cidr]
+    return union(cidr_bounds(cidr) for cidr in own_family) if own_family else EVERYONE

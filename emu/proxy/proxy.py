@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 from emu.core.config import ProxyMode
+from emu.core.objects import Endpoints as EndpointsObject
 from emu.core.objects import EndpointSlice, Node, Service
 from emu.core.policy import PolicyEngine
 from emu.core.ranges import Ranges, intersection
@@ -39,7 +40,7 @@ class Proxy:
         report: Callable[[Frontend, str], None],
         random: Random | None = None,
     ) -> None:
-        """`report` is told of frontends that cannot be bound, and why."""
+        """`report` is told of frontends that have no socket, and why."""
         self.plane = plane
         self.tables = Tables()
         self.planner = Planner(self.tables, configuration, random or Random())
@@ -51,8 +52,10 @@ class Proxy:
         )
         self.udp = UdpForwarder(plane, self.tables, self.planner, self.judge, self.forwarder)
         self.listeners = Listeners(plane, self.forwarder, self.udp, report)
+        self._report = report
         self._scheduled = False
         self._holding = False
+        self.tables.read_endpoints(configuration.mode is ProxyMode.USERSPACE)
 
     @property
     def configuration(self) -> ProxyConfiguration:
@@ -76,14 +79,30 @@ class Proxy:
         if self.tables.set_node(key, now):
             self._schedule()
 
+    def set_endpoints(self, key: str, before: EndpointsObject | None, now: EndpointsObject | None) -> None:
+        """An Endpoints object was added, changed or deleted. Only the userspace mode looks at them."""
+        if self.tables.set_endpoints(key, now.subsets if now is not None else ()):
+            self.counters.endpoint_changes.inc()
+            self._schedule()
+
+    def forget_endpoints(self) -> None:
+        """Endpoints objects are no longer watched."""
+        self.tables.forget_endpoints()
+
     def configure(self, configuration: ProxyConfiguration) -> None:
-        """Go over to another mode, scheduler or masquerading."""
+        """Go over to another mode, scheduler or masquerading.
+
+        The userspace mode takes its endpoints from Endpoints objects: they have to be known by now.
+        """
         if configuration == self.planner.configuration:
             return
         self.planner.configure(configuration)
         log.info("mode is %s", configuration.mode, extra={"scheduler": configuration.scheduler})
-        for frontend in self.tables.frontends.values():
-            self._settle(frontend)
+        if not self.tables.read_endpoints(configuration.mode is ProxyMode.USERSPACE):
+            for frontend in self.tables.frontends.values():
+                self._settle(frontend)
+        elif not self._holding:
+            self.synchronize()
 
     def policies_changed(self) -> None:
         """NetworkPolicies give other answers than before."""
@@ -106,6 +125,12 @@ class Proxy:
                 self.listeners.drop(address)
             else:
                 self._settle(frontend)
+        for waiting, holder in changes.conflicts:
+            older = holder.port.service.key
+            cause = (
+                f"{waiting.address} belongs to the older Service {older}; there is nothing of this one there"
+            )
+            self._report(waiting, cause)
         self.udp.changed(changes.addresses)
         self.counters.synced(time.perf_counter() - start)
 

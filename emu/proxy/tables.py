@@ -5,13 +5,20 @@ Pure tables. Objects go in as they change; `take_changes` then recomputes only t
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from emu.core.addresses import bridge_address, cidr_bounds, contains, to_int
-from emu.core.endpoints import Endpoints, endpoints_of_port, has_usable
-from emu.core.objects import EndpointSlice, Node, Service, ServicePort
-from emu.core.ranges import Ranges, union
+from emu.core.addresses import bridge_address, cidr_bounds, to_int
+from emu.core.endpoints import (
+    Endpoints,
+    endpoints_of_port,
+    endpoints_of_subsets,
+    has_usable,
+    nodes_with_local,
+)
+from emu.core.objects import EndpointSlice, EndpointSubset, Node, Service, ServicePort
+from emu.core.ranges import EVERYONE, Ranges, complement, intersection, union
 from emu.proxy.paths import OUTSIDE, Client, ClientKind, Way
 
 BOUND_BY_ANNOTATION = "emu.network/bound-by"
@@ -43,6 +50,17 @@ class NodeInfo(NamedTuple):
         """The address of its bridge; its own before it has a pod range."""
         return bridge_address(self.pod_cidr) if self.pod_cidr else self.address
 
+    @property
+    def own_sources(self) -> Ranges:
+        """The addresses of the node itself."""
+        return union((to_int(ip), to_int(ip)) for ip in (self.address, self.bridge))
+
+    @property
+    def pod_sources(self) -> Ranges:
+        """The addresses that its pods may have."""
+        pods = union([cidr_bounds(self.pod_cidr)] if self.pod_cidr else [])
+        return intersection(pods, complement(self.own_sources))
+
 
 class PortState:
     """One port of one Service, with its endpoints."""
@@ -52,10 +70,13 @@ class PortState:
         "endpoints",
         "external_local",
         "internal_local",
+        "local_nodes",
         "name",
+        "permitted",
         "protocol",
         "service",
         "source_ranges",
+        "usable",
     )
 
     def __init__(self, service: Service, port: ServicePort, endpoints: Endpoints) -> None:
@@ -71,11 +92,19 @@ class PortState:
             config = spec.session_affinity_config
             self.affinity = float(config.client_ip.timeout_seconds) if config else 10800.0
         self.source_ranges = spec.load_balancer_source_ranges if spec.type == "LoadBalancer" else ()
-
-    @property
-    def usable(self) -> bool:
+        self.permitted = _permitted(self.source_ranges)
+        """Whom `source_ranges` let through to the load balancer's address."""
+        self.usable = has_usable(endpoints)
         """Whether any endpoint may be used by anyone."""
-        return has_usable(self.endpoints)
+        by_node = self.internal_local or self.external_local
+        self.local_nodes = nodes_with_local(endpoints) if by_node else frozenset[str]()
+        """The nodes that have usable endpoints; without a policy Local nobody asks, and it is empty."""
+
+
+def _permitted(source_ranges: Iterable[str]) -> Ranges:
+    """Ranges of the other family guard the other family's addresses."""
+    own_family = [cidr_bounds(cidr.strip()) for cidr in source_ranges if ":" not in cidr]
+    return union(own_family) if own_family else EVERYONE
 
 
 class Frontend:
@@ -102,6 +131,8 @@ class Changes(NamedTuple):
     """Frontends that are new, gone or changed."""
     ports: dict[str, PortState | None]
     """Service ports by name; None for one that is gone."""
+    conflicts: tuple[tuple[Frontend, Frontend], ...] = ()
+    """Frontends whose address another Service holds, with the other's: told once."""
 
 
 class Tables:
@@ -112,11 +143,16 @@ class Tables:
         self.frontends: dict[Address, Frontend] = {}
         self._services: dict[str, Service] = {}
         self._slices: dict[str, dict[str, EndpointSlice]] = {}
+        self._subsets: dict[str, tuple[EndpointSubset, ...]] = {}
+        self._reads_endpoints = False
         self._claims: dict[str, dict[Address, Frontend]] = {}
         self._ports: dict[str, dict[str, PortState]] = {}
-        self._waiting: dict[Address, dict[str, Frontend]] = {}
+        self._claimants: dict[Address, dict[str, Frontend]] = {}
+        self._told: dict[tuple[Address, str], str] = {}
         self._dirty: set[str] = set()
         self._clients: dict[str, Client] = {}
+        self._hosts: dict[str, Client] = {}
+        self._pod_ranges: list[tuple[int, int, Client]] = []
         self._node_order: tuple[NodeInfo, ...] = ()
 
     def set_service(self, key: str, service: Service | None) -> None:
@@ -139,6 +175,34 @@ class Tables:
             self._slices.setdefault(now.service_key, {})[key] = now
             self._dirty.add(now.service_key)
 
+    def set_endpoints(self, key: str, subsets: tuple[EndpointSubset, ...]) -> bool:
+        """The Endpoints object of a Service was added or changed; without subsets: deleted.
+
+        True when that is what endpoints are taken from.
+        """
+        if subsets:
+            self._subsets[key] = subsets
+        else:
+            self._subsets.pop(key, None)
+        if self._reads_endpoints:
+            self._dirty.add(key)
+        return self._reads_endpoints
+
+    def forget_endpoints(self) -> None:
+        """Drop all Endpoints objects: nothing reads them, and what is kept would grow old."""
+        self._subsets.clear()
+
+    def read_endpoints(self, reads: bool) -> bool:
+        """Take endpoints from Endpoints objects, as the userspace mode did, or from EndpointSlices.
+
+        True when that is a change: every Service is to be recomputed.
+        """
+        changed = reads != self._reads_endpoints
+        if changed:
+            self._reads_endpoints = reads
+            self._dirty.update(self._services)
+        return changed
+
     def set_node(self, name: str, node: Node | None) -> bool:
         """A Node was added, changed or (None) deleted. True when something that matters here differs."""
         before = self.nodes.get(name)
@@ -152,7 +216,7 @@ class Tables:
         else:
             self.nodes[name] = now
         self._node_order = tuple(sorted(self.nodes.values(), key=lambda info: to_int(info.address)))
-        self._clients.clear()
+        self._place_clients()
         self._dirty.update(self._services)
         return True
 
@@ -181,7 +245,8 @@ class Tables:
         dirty, self._dirty = self._dirty, set()
         for key in dirty:
             self._recompute(key, changes)
-        return changes
+        conflicts = (conflict for address in changes.addresses for conflict in self._conflicts(address))
+        return changes._replace(conflicts=tuple(conflicts))
 
     def sources_of(self, nodes: Iterable[NodeInfo]) -> Ranges:
         """All addresses on some nodes: their own and those of their pods."""
@@ -192,13 +257,27 @@ class Tables:
                 pairs.append(cidr_bounds(node.pod_cidr))
         return union(pairs)
 
+    def _place_clients(self) -> None:
+        self._clients.clear()
+        self._hosts = {
+            ip: Client(ClientKind.NODE, node.name)
+            for node in reversed(self._node_order)
+            for ip in (node.address, node.bridge)
+        }
+        self._pod_ranges = sorted(
+            (*cidr_bounds(node.pod_cidr), Client(ClientKind.POD, node.name))
+            for node in self._node_order
+            if node.pod_cidr
+        )
+
     def _classify(self, ip: str) -> Client:
-        for node in self._node_order:
-            if ip == node.address:
-                return Client(ClientKind.NODE, node.name)
-            if node.pod_cidr and contains(node.pod_cidr, ip):
-                kind = ClientKind.NODE if ip == node.bridge else ClientKind.POD
-                return Client(kind, node.name)
+        host = self._hosts.get(ip)
+        if host is not None:
+            return host
+        number = to_int(ip)
+        at = bisect_right(self._pod_ranges, number, key=lambda pods: pods[0]) - 1
+        if at >= 0 and number <= self._pod_ranges[at][1]:
+            return self._pod_ranges[at][2]
         return OUTSIDE
 
     def _recompute(self, key: str, changes: Changes) -> None:
@@ -206,10 +285,8 @@ class Tables:
         ports: dict[str, PortState] = {}
         claims: dict[Address, Frontend] = {}
         if service is not None and service.spec.type != "ExternalName" and service.has_cluster_ip:
-            slices = self._slices.get(key, {}).values()
             for service_port in service.spec.ports:
-                endpoints = endpoints_of_port(slices, service_port.name, service_port.protocol)
-                port = PortState(service, service_port, endpoints)
+                port = PortState(service, service_port, self._endpoints(key, service_port))
                 ports[port.name] = port
                 for frontend in self._frontends(service, service_port, port):
                     claims.setdefault(frontend.address, frontend)
@@ -222,21 +299,39 @@ class Tables:
         else:
             self._ports.pop(key, None)
         for address in before.keys() | claims.keys():
-            self._settle(address, key, claims.get(address))
             changes.addresses.add(address)
+            self._settle(address, key, claims.get(address))
+
+    def _endpoints(self, key: str, port: ServicePort) -> Endpoints:
+        if self._reads_endpoints:
+            return endpoints_of_subsets(self._subsets.get(key, ()), port.name)
+        return endpoints_of_port(self._slices.get(key, {}).values(), port.name, port.protocol)
 
     def _settle(self, address: Address, key: str, frontend: Frontend | None) -> None:
-        """Give an address to the Service that has claimed it first; others wait for it to be free."""
-        claimants = self._waiting.setdefault(address, {})
+        """Give an address to the oldest Service that claims it; others wait for it to be free."""
+        claimants = self._claimants.setdefault(address, {})
         if frontend is None:
             claimants.pop(key, None)
+            self._told.pop((address, key), None)
         else:
             claimants[key] = frontend
         if claimants:
-            self.frontends[address] = next(iter(claimants.values()))
+            self.frontends[address] = min(claimants.values(), key=_age)
         else:
-            del self._waiting[address]
+            del self._claimants[address]
             self.frontends.pop(address, None)
+
+    def _conflicts(self, address: Address) -> Iterator[tuple[Frontend, Frontend]]:
+        """Who waits for an address and has not been told who holds it."""
+        claimants = self._claimants.get(address, {})
+        if len(claimants) > 1:
+            holder = self.frontends[address]
+            for key, waiting in claimants.items():
+                now = holder.port.service.key if waiting is not holder else ""
+                if self._told.get((address, key), "") != now:
+                    self._told[address, key] = now
+                    if now:
+                        yield waiting, holder
 
     def _frontends(self, service: Service, service_port: ServicePort, port: PortState) -> Iterator[Frontend]:
         spec, protocol = service.spec, service_port.protocol
@@ -263,3 +358,9 @@ class Tables:
                     port,
                     self._node_order[0].name,
                 )
+
+
+def _age(frontend: Frontend) -> tuple[str, str]:
+    """What orders Services by age: the name decides between those of one second."""
+    service = frontend.port.service
+    return service.metadata.creation_timestamp, service.key

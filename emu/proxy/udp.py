@@ -16,7 +16,7 @@ from emu.core.endpoints import PortEndpoint
 from emu.planes.base import Plane
 from emu.proxy.forwarding import Forwarder, Judge, Peer
 from emu.proxy.modes.base import Balancer
-from emu.proxy.planning import Planner, source_permitted
+from emu.proxy.planning import Planner
 from emu.proxy.tables import Address, Frontend, Tables
 from emu.telemetry.flows import Path, Verdict
 
@@ -129,20 +129,12 @@ class UdpForwarder:
             self._sweep.cancel()
 
     def _begin(self, listener: socket.socket, client: Peer, frontend: Frontend) -> _Flow | None:
-        plan = self._planner.plan(frontend, self._tables.client(client[0]), client[0])
-        reason, endpoint = plan.reason, None
         now = time.monotonic()
-        if not source_permitted(frontend, client[0]):
-            reason = "the client is in none of loadBalancerSourceRanges"
-        elif not reason:
-            endpoint = plan.balancer.choose(plan.candidates, client, now)
-            reason = "" if endpoint else f"the scheduler has no destination for {client[0]}"
+        choice = self._planner.decide(frontend, client, now)
+        plan, endpoint, source = choice.plan, choice.endpoint, choice.source or client[0]
         if endpoint is None:
-            self._record(Verdict.DROPPED, client, frontend, None, None, reason)
+            self._record(Verdict.DROPPED, client, frontend, None, None, choice.reason)
             return None
-        source = plan.masquerade or client[0]
-        if endpoint.address == source:
-            source = plan.node.bridge or source
         denied = self._judge.denial(client[0], source, endpoint, "UDP")
         if denied is not None:
             self._record(Verdict.DROPPED, client, frontend, endpoint, None, denied.reason)

@@ -11,11 +11,12 @@ from emu.core.endpoints import (
     PortEndpoint,
     cluster_endpoints,
     endpoints_of_port,
+    endpoints_of_subsets,
     has_usable,
     local_endpoints,
-    ready_endpoints,
+    nodes_with_local,
 )
-from emu.core.objects import EndpointSlice
+from emu.core.objects import Endpoints, EndpointSlice
 
 
 def endpoint_slice(
@@ -44,6 +45,7 @@ def at(last: int, **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rule", "slices", "expected"),
     [
+        # B9, B10: endpointslicecache.go.
         ("addresses[0] only", [endpoint_slice("a", [{"addresses": ["127.244.1.2", "127.244.1.3"]}])], [2]),
         ("no address", [endpoint_slice("a", [{"addresses": []}])], []),
         ("sorted", [endpoint_slice("a", [at(4), at(2)]), endpoint_slice("b", [at(3)])], [2, 3, 4]),
@@ -56,6 +58,14 @@ def at(last: int, **fields: Any) -> dict[str, Any]:
             [],
         ),
         ("no number", [endpoint_slice("a", [at(2)], [{"name": "http"}])], []),
+        ("number 0", [endpoint_slice("a", [at(2)], [{"name": "http", "port": 0}])], []),
+        ("no ports", [endpoint_slice("a", [at(2)], [])], []),
+        ("no slices", [], []),
+        (
+            "sorted as text",
+            [endpoint_slice("a", [at(10), at(9)])],
+            [10, 9],
+        ),
         ("not ready ones are listed", [endpoint_slice("a", [at(2, conditions={"ready": False})])], [2]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -87,9 +97,52 @@ def test_the_first_slice_by_name_wins_a_duplicate() -> None:
     assert [endpoint.ready for endpoint in endpoints_of_port(slices, "http", "TCP")] == [True]
 
 
+def test_b9_a_duplicate_that_names_its_node_wins() -> None:
+    slices = [
+        endpoint_slice("a", [at(2)]),
+        endpoint_slice("b", [at(2, nodeName="n2")]),
+        endpoint_slice("c", [at(2, nodeName="n3")]),
+    ]
+    assert [endpoint.node for endpoint in endpoints_of_port(slices, "http", "TCP")] == ["n2"]
+
+
+SUBSETS = [
+    {
+        "addresses": [{"ip": "127.244.1.3", "nodeName": "n1"}, {"ip": "127.244.1.2"}],
+        "notReadyAddresses": [{"ip": "127.244.1.9"}],
+        "ports": [{"name": "http", "port": 8080}, {"name": "dns", "port": 53, "protocol": "UDP"}],
+    },
+    {"addresses": [{"ip": "127.244.1.2"}], "ports": [{"name": "http", "port": 9090}]},
+    {"addresses": [{"ip": "127.244.1.2"}], "ports": [{"name": "http", "port": 8080}]},
+    {"addresses": [{"ip": "127.244.1.4"}], "ports": [{"port": 80}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "port", "expected"),
+    [
+        (
+            "addresses only, each once",
+            "http",
+            ["127.244.1.2:8080", "127.244.1.2:9090", "127.244.1.3:8080"],
+        ),
+        ("by name alone", "dns", ["127.244.1.2:53", "127.244.1.3:53"]),
+        ("unnamed", "", ["127.244.1.4:80"]),
+        ("unknown name", "https", []),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_g5_endpoints_objects(rule: str, port: str, expected: list[str]) -> None:
+    found = endpoints_of_subsets(msgspec.convert({"subsets": SUBSETS}, Endpoints).subsets, port)
+    assert keys(found) == expected
+    assert all(endpoint.ready for endpoint in found)
+    assert {endpoint.node for endpoint in found if endpoint.address == "127.244.1.3"} <= {"n1"}
+
+
 @pytest.mark.parametrize(
     ("conditions", "ready", "serving", "terminating"),
     [
+        # B7.
         ({}, True, True, False),
         ({"ready": False}, False, False, False),
         ({"ready": False, "serving": True, "terminating": True}, False, True, True),
@@ -126,6 +179,7 @@ E = port_endpoint
 @pytest.mark.parametrize(
     ("rule", "endpoints", "cluster", "local"),
     [
+        # C13.
         ("ready ones", (E("a"), E("b", node="n2")), ["a", "b"], ["a"]),
         ("not ready ones never", (E("a", "not-ready"), E("b", "dying")), [], []),
         ("serving without terminating never", (E("a", "serving"),), [], []),
@@ -145,11 +199,41 @@ E = port_endpoint
 def test_sets(rule: str, endpoints: tuple[PortEndpoint, ...], cluster: list[str], local: list[str]) -> None:
     assert keys(cluster_endpoints(endpoints, "n1", "z1")) == cluster
     assert keys(local_endpoints(endpoints, "n1")) == local
+    assert ("n1" in nodes_with_local(endpoints)) is bool(local)
+
+
+def test_c16_an_endpoint_without_a_node_is_local_nowhere() -> None:
+    endpoints = (E("a", node=""),)
+    assert local_endpoints(endpoints, "") == ()
+    assert nodes_with_local(endpoints) == frozenset()
 
 
 @pytest.mark.parametrize(
     ("rule", "endpoints", "expected"),
     [
+        # C21: topologyModeFromHints.
+        ("no hints", (E("a"), E("b")), ["a", "b"]),
+        ("several zones in a hint", (E("a", zones={"z1", "z2"}), E("b", zones={"z2"})), ["a"]),
+        (
+            "hints rule, not where an endpoint is",
+            (E("a", zones={"z2"}), E("b", node="n2", zones={"z1"})),
+            ["b"],
+        ),
+        (
+            "a node hint is missing",
+            (E("a", nodes={"n1"}, zones={"z2"}), E("b", zones={"z1"})),
+            ["b"],
+        ),
+        (
+            "a node hint is missing, and there are no zone hints",
+            (E("a", nodes={"n1"}), E("b")),
+            ["a", "b"],
+        ),
+        (
+            "no hint fits",
+            (E("a", zones={"z2"}, nodes={"n2"}), E("b", zones={"z3"}, nodes={"n3"})),
+            ["a", "b"],
+        ),
         ("zone hints", (E("a", zones={"z1"}), E("b", zones={"z2"})), ["a"]),
         ("a hint is missing", (E("a", zones={"z1"}), E("b")), ["a", "b"]),
         ("no hint names the zone", (E("a", zones={"z2"}), E("b", zones={"z3"})), ["a", "b"]),
@@ -185,7 +269,11 @@ def test_without_a_zone_zone_hints_do_not_count() -> None:
     assert keys(cluster_endpoints(endpoints, "n1", "")) == ["a", "b"]
 
 
-def test_usable_and_ready() -> None:
+def test_c21_policy_local_does_not_look_at_hints() -> None:
+    endpoints = (E("a", zones={"z2"}, nodes={"n2"}), E("b", node="n2", zones={"z1"}, nodes={"n1"}))
+    assert keys(local_endpoints(endpoints, "n1")) == ["a"]
+
+
+def test_usable() -> None:
     assert not has_usable((E("a", "serving"), E("b", "not-ready")))
     assert has_usable((E("a", "terminating"),))
-    assert keys(ready_endpoints((E("a"), E("b", "terminating")))) == ["a"]

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from emu.core.config import ProxyMode
-from emu.core.objects import EndpointSlice, NetworkPolicy, Node, Pod, Service
+from emu.core.objects import Endpoints, EndpointSlice, NetworkPolicy, Node, Pod, Service
 from emu.core.policy import PolicyEngine
 from emu.planes.loopback import LoopbackPlane
 from emu.proxy.configuration import ProxyConfiguration
@@ -81,10 +81,12 @@ class Bench:
         name: str = "web",
         status: dict[str, Any] | None = None,
         annotations: dict[str, str] | None = None,
+        created: str = "",
         **spec: Any,
     ) -> None:
+        metadata = {"name": name, "namespace": "default", "creationTimestamp": created}
         document = {
-            "metadata": {"name": name, "namespace": "default", "annotations": annotations or {}},
+            "metadata": {**metadata, "annotations": annotations or {}},
             "spec": {"clusterIP": self.vip, "ports": [{"port": 8000, "protocol": "TCP"}], **spec},
             "status": status or {},
         }
@@ -100,7 +102,10 @@ class Bench:
     def endpoints(
         self, *endpoints: dict[str, Any] | int, port: int = 8080, protocol: str = "TCP", name: str = "web"
     ) -> None:
-        """Endpoints by the last octet of the pod, or as slices have them; the node follows from the octet."""
+        """Endpoints by the last octet of the pod, or as slices have them; the node follows from the octet.
+
+        An Endpoints object says the same of those that are ready.
+        """
         listed = [
             {"addresses": [self.ip(e)], "nodeName": "n1" if e < 64 else "n2"} if isinstance(e, int) else e
             for e in endpoints
@@ -116,6 +121,10 @@ class Bench:
         }
         slice_ = msgspec.convert(document, EndpointSlice)
         self.proxy.set_slice(slice_.key, self._slices.get(slice_.key), slice_)
+        ready = [{"ip": e["addresses"][0], "nodeName": e.get("nodeName")} for e in listed if _is_ready(e)]
+        subset = {"addresses": ready, "ports": [{"port": port, "protocol": protocol}]}
+        objects = {"metadata": {"name": name, "namespace": "default"}, "subsets": [subset]}
+        self.proxy.set_endpoints(f"default/{name}", None, msgspec.convert(objects, Endpoints))
         self._slices[slice_.key] = slice_
         self.proxy.synchronize()
 
@@ -150,6 +159,10 @@ class Bench:
         self.proxy.close()
         for node in self.nodes.values():
             node.stop()
+
+
+def _is_ready(endpoint: dict[str, Any]) -> bool:
+    return bool(endpoint.get("conditions", {}).get("ready", True))
 
 
 @pytest.fixture

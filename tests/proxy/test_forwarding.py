@@ -373,11 +373,16 @@ async def test_where_the_kernel_takes_no_filter_a_dropped_client_is_held(
     assert b"internalTrafficPolicy Local" in bench.proxy.flows.lines()
 
 
-async def test_two_services_with_one_address(bench: Bench) -> None:
-    for name, last in (("web", 2), ("rival", 66)):
-        bench.service(name, clusterIP=bench.ip(200 + len(name)), externalIPs=[bench.ip(220)])
+async def test_of_two_services_with_one_address_the_older_has_it(bench: Bench) -> None:
+    """Whichever came to the proxy first; the other one is told by whom it is kept out."""
+    for name, last, created in (("rival", 66, "2026-01-02T00:00:00Z"), ("web", 2, "2026-01-01T00:00:00Z")):
+        vip = bench.ip(200 + len(name))
+        bench.service(name, clusterIP=vip, externalIPs=[bench.ip(220)], created=created)
         bench.endpoints(last, name=name)
         await bench.nodes["n1"].pod(bench.ip(last), 8080)
     assert (await bench.ask("127.0.0.1", bench.ip(220), 8000))[0] == f"{bench.ip(2)}:8080"
+    assert [name for name, _ in bench.unbound] == ["default/rival"]
+    assert "belongs to the older Service default/web" in bench.unbound[0][1]
     bench.delete_service("web")
     assert (await bench.ask("127.0.0.1", bench.ip(220), 8000))[0] == f"{bench.ip(66)}:8080"
+    assert len(bench.unbound) == 1

@@ -59,10 +59,20 @@ def test_masquerade_all_is_for_cluster_ips() -> None:
     assert route(Way.CLUSTER_IP, POD, "n1", policies).masquerade
 
 
-def test_ipvs_has_no_short_cut_and_no_drop_at_a_cluster_ip() -> None:
-    policies = Policies(ProxyMode.IPVS, internal_local=True, external_local=True)
-    assert route(Way.NODE_PORT, POD, "n1", policies) == Route(LOCAL, KEPT)
+def test_c16_ipvs_has_no_drop_at_a_cluster_ip() -> None:
+    policies = Policies(ProxyMode.IPVS, internal_local=True)
     assert route(Way.CLUSTER_IP, POD, "n1", policies) == Route(LOCAL, KEPT, refuse=True)
+
+
+@pytest.mark.parametrize("way", [Way.NODE_PORT, Way.LOAD_BALANCER, Way.EXTERNAL_IP])
+def test_e9_ipvs_has_no_short_cut_but_spills_for_clients_of_the_node(way: Way) -> None:
+    policies = Policies(ProxyMode.IPVS, external_local=True)
+    for client in (POD, NODE):
+        assert route(way, client, "n1", policies) == Route(LOCAL, KEPT, spills=True)
+    for client in (REMOTE_POD, REMOTE_NODE, OUTSIDE):
+        assert route(way, client, "n1", policies) == Route(LOCAL, KEPT)
+    both = Policies(ProxyMode.IPVS, internal_local=True, external_local=True)
+    assert route(way, POD, "n1", both) == Route(LOCAL, KEPT, refuse=True)
 
 
 @pytest.mark.parametrize("way", list(Way))
