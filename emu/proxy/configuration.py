@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from emu.core.config import ProxyMode
-from emu.proxy.modes.schedulers import SCHEDULERS
+from emu.proxy.modes.schedulers import SCHEDULER_FLAGS, SCHEDULERS
 
 NAMESPACE = "kube-system"
 NAME = "kube-proxy"
@@ -49,6 +49,8 @@ class ProxyConfiguration(NamedTuple):
     """
     udp_idle_seconds: float = 0.25
     """`udpIdleTimeout`: how long the userspace mode keeps a UDP client's socket without traffic."""
+    scheduler_flags: tuple[str, ...] = ()
+    """`ipvs.schedulerFlags`, which is emu's own: what `ipvsadm --sched-flags` would set."""
 
 
 class ConfigurationError(ValueError):
@@ -86,6 +88,7 @@ def parse_configuration(text: str) -> ProxyConfiguration:
         node_port_addresses=_node_port_addresses(document),
         detects_local=_detects_local(document),
         udp_idle_seconds=_udp_idle_seconds(document),
+        scheduler_flags=_scheduler_flags(document, scheduler),
     )
 
 
@@ -142,6 +145,18 @@ def _seconds(text: str) -> float | None:
     if not text or _PART.sub("", text):
         return None
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+
+
+def _scheduler_flags(document: dict[str, Any], scheduler: str) -> tuple[str, ...]:
+    flags = _field(document, "ipvs", "schedulerFlags", list, [])
+    known = SCHEDULER_FLAGS.get(scheduler, ())
+    for flag in flags:
+        if flag not in known:
+            raise ConfigurationError(
+                f'bad value for "ipvs.schedulerFlags": {flag!r} is no flag of {scheduler}, which has '
+                f"{', '.join(known) or 'none'}"
+            )
+    return tuple(flag for flag in known if flag in flags)
 
 
 def _field(document: dict[str, Any], section: str, name: str, kind: type, default: Any) -> Any:

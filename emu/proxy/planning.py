@@ -15,7 +15,7 @@ from emu.core.config import ProxyMode
 from emu.core.endpoints import Endpoints, PortEndpoint, cluster_endpoints, local_endpoints
 from emu.core.ranges import EVERYONE, NOBODY, Ranges, complement, contains, intersection, union
 from emu.proxy.configuration import PRIMARY, ProxyConfiguration
-from emu.proxy.modes import new_balancer
+from emu.proxy.modes import new_balancer, reschedule
 from emu.proxy.modes.base import Balancer, Candidates
 from emu.proxy.paths import OUTSIDE, Client, ClientKind, Policies, Route, Way, route
 from emu.proxy.tables import LOCALHOST, Address, Frontend, NodeInfo, PortState, Tables
@@ -80,8 +80,13 @@ class Planner:
         self._node_ports_at = _node_ports_at(configuration)
         self._plans.clear()
         self._entries.clear()
-        if (before.mode, before.scheduler) != (configuration.mode, configuration.scheduler):
+        scheduling = (configuration.scheduler, configuration.scheduler_flags)
+        if before.mode is not configuration.mode:
             self._balancers.clear()
+        elif (before.scheduler, before.scheduler_flags) != scheduling:
+            for balancers in self._balancers.values():
+                for balancer in balancers.values():
+                    reschedule(balancer, *scheduling)
 
     def changed(self, addresses: set[Address], ports: dict[str, PortState | None]) -> None:
         """Take over what has changed in the tables."""
@@ -277,7 +282,12 @@ class Planner:
         balancer = balancers.get((scope, entry))
         if balancer is None:
             balancer = new_balancer(
-                configuration.mode, configuration.scheduler, frontend.address.ip, self._random
+                configuration.mode,
+                configuration.scheduler,
+                configuration.scheduler_flags,
+                frontend.address.ip,
+                frontend.address.protocol,
+                self._random,
             )
             balancer.update(port.endpoints, port.affinity)
             balancers[scope, entry] = balancer

@@ -12,17 +12,30 @@ from emu.proxy.modes.base import Balancer
 from emu.proxy.modes.iptables import IptablesBalancer
 from emu.proxy.modes.ipvs import IpvsBalancer
 from emu.proxy.modes.nftables import NftablesBalancer
+from emu.proxy.modes.schedulers import Flags, flags_in_force
 from emu.proxy.modes.userspace import UserspaceBalancer
 
 
-def new_balancer(mode: ProxyMode, scheduler: str, destination: str, random: Random) -> Balancer:
-    """The balancer of one service port (in ipvs: of one virtual server at `destination`) on one node."""
+def new_balancer(
+    mode: ProxyMode, scheduler: str, flags: Flags, address: str, protocol: str, random: Random
+) -> Balancer:
+    """The balancer of one service port on one node.
+
+    In ipvs it is that of one virtual server: `address` is its IP, `scheduler` its scheduler, and `flags` are
+    those that the user gives to it.
+    """
     match mode:
         case ProxyMode.IPTABLES:
             return IptablesBalancer(random)
         case ProxyMode.NFTABLES:
             return NftablesBalancer(random)
         case ProxyMode.IPVS:
-            return IpvsBalancer(scheduler, destination)
+            return IpvsBalancer(scheduler, flags_in_force(scheduler, flags), address, protocol)
         case ProxyMode.USERSPACE:
             return UserspaceBalancer(random)
+
+
+def reschedule(balancer: Balancer, scheduler: str, flags: Flags) -> None:
+    """Give a virtual server another scheduler, or other flags. Modes other than ipvs have none."""
+    if isinstance(balancer, IpvsBalancer):
+        balancer.reschedule(scheduler, flags_in_force(scheduler, flags))

@@ -56,36 +56,3 @@ class Uncounted:
 
     def failed(self, client: tuple[str, int]) -> None:
         """See Balancer."""
-
-
-class Affinity:
-    """Which endpoint a client address was last sent to, remembered for a time since its last connection."""
-
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._entries: dict[str, tuple[str, float]] = {}
-
-    def find(self, client: str, timeout: float, now: float) -> str | None:
-        """The key of the endpoint that a client is bound to, unless that has timed out."""
-        entry = self._entries.get(client)
-        return entry[0] if entry is not None and now - entry[1] < timeout else None
-
-    def bind(self, client: str, key: str, now: float) -> None:
-        """Bind a client to an endpoint from now on. The client that was seen longest ago may be forgotten."""
-        self._entries.pop(client, None)
-        self._entries[client] = (key, now)
-        if len(self._entries) > self._capacity:
-            del self._entries[next(iter(self._entries))]
-
-    def forget(self, client: str) -> None:
-        """Release a client."""
-        self._entries.pop(client, None)
-
-    def keep_only(self, keys: set[str]) -> None:
-        """Release the clients of endpoints that are gone."""
-        for client in [client for client, (key, _) in self._entries.items() if key not in keys]:
-            del self._entries[client]
-
-    def clear(self) -> None:
-        """Release everyone."""
-        self._entries.clear()

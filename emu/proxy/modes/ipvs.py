@@ -1,103 +1,197 @@
-"""ipvs mode: a virtual server with a scheduler, true connection counts, and persistence.
+"""ipvs mode: a virtual server with its real servers, their connections, a scheduler, and persistence.
 
-A connection that ends stays among the inactive ones for the time that ipvs keeps it in TIME_WAIT. Counts of
-an endpoint that is gone are kept while it has connections, so that it has them again when it comes back.
+The list is in the kernel's order: a real server that is added goes to its head. kube-proxy adds those that
+are missing in the order of their keys, and then takes those away that are not wanted any more. A TCP server
+that has connections then stays with weight 0 until they are gone, which is looked at each minute
+(graceful_termination.go). One that comes back meanwhile is added anew, and has its connections again.
+
+Counts are those of `ipvsadm -Ln`: a TCP connection is active while it is established, and inactive for as
+long as ipvs keeps it in TIME_WAIT; a UDP flow is inactive all its life (ip_vs_proto_tcp.c, ip_vs_conn.c).
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from collections import Counter, deque
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from emu.core.endpoints import PortEndpoint
-from emu.proxy.modes.base import Affinity, Candidates
-from emu.proxy.modes.schedulers import SCHEDULERS, Destination
+from emu.proxy.modes.base import Candidates
+from emu.proxy.modes.persistence import Template, Templates
+from emu.proxy.modes.schedulers import SCHEDULERS, Flags
+from emu.proxy.modes.schedulers.base import Destination, Destinations
 
 TIME_WAIT_SECONDS = 120.0
-PERSISTENT_CLIENTS = 65536
+REMOVAL_CHECK_SECONDS = 60.0
+
+
+_Entry = tuple[Destination, Template | None]
+"""What is known of a connection that has ended."""
+
+
+class RealServer(NamedTuple):
+    """A line of `ipvsadm -Ln`."""
+
+    key: str
+    """`ip:port`."""
+    weight: int
+    active: int
+    inactive: int
 
 
 class IpvsBalancer:
-    """One virtual server. All weights are 1, as kube-proxy sets them."""
+    """One virtual server. All weights are 1, as kube-proxy sets them, or 0 for those on their way out."""
 
     counts = True
 
-    def __init__(self, scheduler: str, destination: str) -> None:
-        self._scheduler = SCHEDULERS[scheduler](destination)
-        self._destinations: dict[str, Destination] = {}
-        self._candidates: Candidates | None = None
-        self._listed: list[Destination] = []
-        self._time_wait: deque[tuple[float, Destination]] = deque()
+    def __init__(self, scheduler: str, flags: Flags, address: str, protocol: str) -> None:
+        """`flags` are those in force; `address` is the IP of the virtual server."""
+        self._address = address
+        self._tcp = protocol == "TCP"
+        self._destinations: Destinations = []
+        self._scheduler = SCHEDULERS[scheduler](self._destinations, address, flags)
+        self._known: dict[str, Destination] = {}
+        """By key: those in the list, and those that are gone while they have connections."""
+        self._leaving: list[Destination] = []
+        self._checked = 0.0
+        self._stale = True
+        self._time_wait: deque[tuple[int, Counter[_Entry]]] = deque()
+        """What leaves TIME_WAIT at which second. Memory must not grow with the rate of connections."""
         self._timeout: float | None = None
-        self._templates = Affinity(PERSISTENT_CLIENTS)
-        self._open: dict[str, int] = {}
+        self._templates = Templates()
+
+    def reschedule(self, scheduler: str, flags: Flags) -> None:
+        """Go over to another scheduler. Real servers, connections and templates stay."""
+        self._scheduler = SCHEDULERS[scheduler](self._destinations, self._address, flags)
 
     def update(self, endpoints: Sequence[PortEndpoint], affinity: float | None) -> None:
-        """See Balancer."""
-        keys = {endpoint.key for endpoint in endpoints}
-        for key, destination in list(self._destinations.items()):
-            if key not in keys and destination.active == 0:
-                del self._destinations[key]
-        self._candidates = None
+        """See Balancer. The list follows the next candidates: they change only with the endpoints."""
+        self._stale = True
         self._timeout = affinity
         if affinity is None:
             self._templates.clear()
-            self._open.clear()
-        else:
-            self._templates.keep_only(keys)
 
     def choose(self, candidates: Candidates, client: tuple[str, int], now: float) -> PortEndpoint | None:
         """See Balancer."""
-        while self._time_wait and self._time_wait[0][0] <= now:
-            self._time_wait.popleft()[1].inactive -= 1
-        if candidates is not self._candidates:
-            self._candidates = candidates
-            self._listed = [self._destination(key) for key in candidates.by_key]
-        if self._timeout is not None:
-            # A template does not expire while its client has connections.
-            timeout = float("inf") if self._open.get(client[0]) else self._timeout
-            bound = self._templates.find(client[0], timeout, now)
-            if bound and (chosen := candidates.by_key.get(bound)):
-                self._templates.bind(client[0], bound, now)
-                return chosen
-        picked = self._scheduler.pick(self._listed, client[0])
+        if self._stale or self._leaving or self._time_wait:
+            self._advance(candidates, now)
+        timeout = self._timeout
+        if timeout is None:
+            picked = self._scheduler.pick(client, now)
+            return candidates.by_key.get(picked.key) if picked is not None else None
+        template = self._templates.find(client[0], now)
+        if template is not None:
+            bound = self._known.get(template.key)
+            if bound is not None and bound.listed and bound.weight:
+                self._templates.use(client[0], template, now)
+                return candidates.by_key.get(bound.key)
+            # sysctl expire_quiescent_template = 1
+            self._templates.drop(client[0])
+        picked = self._scheduler.pick(client, now)
         if picked is None:
             return None
-        if self._timeout is not None:
-            self._templates.bind(client[0], picked.key, now)
-        return candidates.by_key[picked.key]
+        self._templates.add(client[0], picked.key, timeout, now)
+        return candidates.by_key.get(picked.key)
 
     def begun(self, endpoint: PortEndpoint, client: tuple[str, int], now: float) -> None:
         """See Balancer."""
-        self._destination(endpoint.key).active += 1
+        destination = self._known.get(endpoint.key)
+        if destination is None:
+            destination = self._known[endpoint.key] = Destination(endpoint.key)
+            destination.listed = False
+        if self._tcp:
+            destination.active += 1
+        else:
+            destination.inactive += 1
         if self._timeout is not None:
-            self._open[client[0]] = self._open.get(client[0], 0) + 1
+            template = self._templates.holding(client[0], endpoint.key)
+            if template is not None:
+                template.connections += 1
 
     def ended(self, endpoint: PortEndpoint, client: tuple[str, int], now: float) -> None:
         """See Balancer."""
-        destination = self._destination(endpoint.key)
-        destination.active -= 1
-        destination.inactive += 1
-        self._time_wait.append((now + TIME_WAIT_SECONDS, destination))
-        if client[0] in self._open:
-            self._open[client[0]] -= 1
-            if not self._open[client[0]]:
-                del self._open[client[0]]
-                if self._timeout is not None and (
-                    bound := self._templates.find(client[0], float("inf"), now)
-                ):
-                    self._templates.bind(client[0], bound, now)
+        destination = self._known[endpoint.key]
+        template = self._templates.holding(client[0], endpoint.key)
+        if self._tcp:
+            destination.active -= 1
+            destination.inactive += 1
+            second = math.ceil(now + TIME_WAIT_SECONDS)
+            if not self._time_wait or self._time_wait[-1][0] != second:
+                self._time_wait.append((second, Counter()))
+            self._time_wait[-1][1][destination, template] += 1
+        else:
+            self._gone((destination, template), 1, now)
 
     def failed(self, client: tuple[str, int]) -> None:
         """See Balancer."""
 
-    def connections(self, key: str) -> tuple[int, int]:
-        """Active and inactive connections of an endpoint, as `ipvsadm -Ln` shows them."""
-        destination = self._destinations.get(key)
-        return (destination.active, destination.inactive) if destination else (0, 0)
+    def real_servers(self, candidates: Candidates, now: float) -> list[RealServer]:
+        """The real servers in the order of the list. Candidates are as for `choose`."""
+        self._advance(candidates, now)
+        return [RealServer(d.key, d.weight, d.active, d.inactive) for d in self._destinations]
 
-    def _destination(self, key: str) -> Destination:
-        destination = self._destinations.get(key)
-        if destination is None:
-            destination = self._destinations[key] = Destination(key)
-        return destination
+    def _advance(self, candidates: Candidates, now: float) -> None:
+        """Do what was to be done by now."""
+        if self._leaving:
+            check = now - now % REMOVAL_CHECK_SECONDS
+            if check > self._checked:
+                self._checked = check
+                self._end_time_wait(check)
+                for destination in [leaving for leaving in self._leaving if leaving.idle]:
+                    self._remove(destination)
+        self._end_time_wait(now)
+        if self._stale:
+            self._stale = False
+            self._synchronize(candidates.by_key.keys())
+
+    def _end_time_wait(self, now: float) -> None:
+        while self._time_wait and self._time_wait[0][0] <= now:
+            second, entries = self._time_wait.popleft()
+            for entry, count in entries.items():
+                self._gone(entry, count, second)
+
+    def _gone(self, entry: _Entry, count: int, now: float) -> None:
+        """The kernel's entries for some connections are no more."""
+        destination, template = entry
+        destination.inactive -= count
+        if not destination.listed and destination.idle:
+            del self._known[destination.key]
+        if template is not None:
+            template.release(count, now)
+
+    def _synchronize(self, wanted: AbstractSet[str]) -> None:
+        for key in wanted:
+            destination = self._known.get(key)
+            if destination is None:
+                destination = self._known[key] = Destination(key)
+            elif destination.listed:
+                if destination.weight:
+                    continue
+                self._remove(destination)
+                self._known[key] = destination
+            self._add(destination)
+        for destination in [d for d in self._destinations if d.weight and d.key not in wanted]:
+            if self._tcp and not destination.idle:
+                destination.set_weight(0)
+                self._leaving.append(destination)
+                self._scheduler.updated(destination)
+            else:
+                self._remove(destination)
+
+    def _add(self, destination: Destination) -> None:
+        destination.listed = True
+        destination.set_weight(1)
+        self._destinations.insert(0, destination)
+        self._scheduler.added(0)
+
+    def _remove(self, destination: Destination) -> None:
+        at = self._destinations.index(destination)
+        del self._destinations[at]
+        destination.listed = False
+        if not destination.weight:
+            self._leaving.remove(destination)
+        if destination.idle:
+            del self._known[destination.key]
+        self._scheduler.removed(at, destination)

@@ -1,42 +1,34 @@
-"""nftables mode: `numgen random mod N` over the endpoints; affinity in a set with a timeout."""
+"""nftables mode: `numgen random mod N` over the endpoints; affinity by a set with a timeout for each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 
-from emu.core.endpoints import PortEndpoint
-from emu.proxy.modes.base import Affinity, Candidates, Uncounted
+from emu.proxy.modes.chains import ChainBalancer, ClientLists
 
-AFFINITY_CLIENTS = 65536
+SET_SIZE = 65535
+"""How many elements a dynamic set of no given size holds."""
 
 
-class NftablesBalancer(Uncounted):
-    """Uniform random. Each new connection renews its client's element of the affinity set."""
+class AffinitySets(ClientLists):
+    """`ip saddr @affinity-E goto E` in the service's chain, `update @affinity-E { ip saddr }` in that of E.
+
+    `update` starts an element's timeout again.
+    """
+
+    def fresh(self, seen: float, timeout: float, now: float) -> bool:
+        """See ClientLists."""
+        return now - seen < timeout
+
+    def make_room(self, key: str, timeout: float, now: float) -> bool:
+        """See ClientLists. Elements whose timeout is over are collected; a full set takes no other client."""
+        while (oldest := self.oldest(key)) and not self.fresh(oldest[1], timeout, now):
+            self.forget(oldest[0], key)
+        return self.size(key) < SET_SIZE
+
+
+class NftablesBalancer(ChainBalancer):
+    """Uniform random; with ClientIP affinity a set of clients for each endpoint."""
 
     def __init__(self, random: Random) -> None:
-        self._random = random.random
-        self._timeout: float | None = None
-        self._affinity = Affinity(AFFINITY_CLIENTS)
-
-    def update(self, endpoints: Sequence[PortEndpoint], affinity: float | None) -> None:
-        """See Balancer."""
-        self._timeout = affinity
-        if affinity is None:
-            self._affinity.clear()
-        else:
-            self._affinity.keep_only({endpoint.key for endpoint in endpoints})
-
-    def choose(self, candidates: Candidates, client: tuple[str, int], now: float) -> PortEndpoint | None:
-        """See Balancer."""
-        endpoints = candidates.endpoints
-        if not endpoints:
-            return None
-        if self._timeout is None:
-            return endpoints[int(self._random() * len(endpoints))]
-        bound = self._affinity.find(client[0], self._timeout, now)
-        chosen = candidates.by_key.get(bound) if bound else None
-        if chosen is None:
-            chosen = endpoints[int(self._random() * len(endpoints))]
-        self._affinity.bind(client[0], chosen.key, now)
-        return chosen
+        super().__init__(random, AffinitySets())
