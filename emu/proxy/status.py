@@ -132,7 +132,11 @@ class Status:
         in_force = {
             "mode": configuration.mode.value,
             "iptables": {**masquerade, "localhostNodePorts": configuration.localhost_node_ports},
-            "ipvs": {**masquerade, "scheduler": configuration.scheduler},
+            "ipvs": {
+                **masquerade,
+                "scheduler": configuration.scheduler,
+                "schedulerFlags": configuration.scheduler_flags,
+            },
             "nftables": masquerade,
         }
         return web.json_response({"kubeproxy.config.k8s.io": in_force})
