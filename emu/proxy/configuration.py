@@ -51,6 +51,13 @@ class ProxyConfiguration(NamedTuple):
     """`udpIdleTimeout`: how long the userspace mode keeps a UDP client's socket without traffic."""
     scheduler_flags: tuple[str, ...] = ()
     """`ipvs.schedulerFlags`, which is emu's own: what `ipvsadm --sched-flags` would set."""
+    sync_period: float = 30.0
+    """`syncPeriod` of the section of the mode in force, in seconds."""
+
+    @property
+    def health_timeout(self) -> float:
+        """How many seconds a change may wait to be in force before the proxy is not healthy."""
+        return 2 * self.sync_period
 
 
 class ConfigurationError(ValueError):

@@ -51,7 +51,7 @@ async def run(settings: Settings) -> None:
         status = Status(plane, proxy, config.fixed_ports)
         gateway = Gateway(Dialer(plane, proxy, Resolver(plane, config)), Pods(client))
         async with _closing(proxy, status, gateway), asyncio.TaskGroup() as tasks:
-            await status.start()
+            status.start()
             try:
                 await gateway.start(plane.listen_tcp(LOCALHOST, config.fixed_ports.gateway))
             except OSError as error:

@@ -21,7 +21,8 @@ from emu.proxy.counters import Counters
 from emu.proxy.forwarding import Forwarder, Judge
 from emu.proxy.listeners import Listeners
 from emu.proxy.planning import Planner
-from emu.proxy.tables import Frontend, Tables
+from emu.proxy.sync_health import SyncHealth
+from emu.proxy.tables import Changes, Frontend, Tables
 from emu.proxy.udp import UdpForwarder
 from emu.telemetry.flows import FlowRing
 
@@ -46,15 +47,18 @@ class Proxy:
         self.planner = Planner(self.tables, configuration, random or Random())
         self.judge = Judge(engine)
         self.flows = FlowRing("proxy")
-        self.counters = Counters()
+        self.counters = Counters(time.time())
+        self.health = SyncHealth()
         self.forwarder = Forwarder(
             plane, self.tables, self.planner, self.judge, self.flows, self.counters, node_socket
         )
         self.udp = UdpForwarder(plane, self.tables, self.planner, self.judge, self.forwarder)
         self.listeners = Listeners(plane, self.forwarder, self.udp, report)
         self._report = report
+        self._subscribers: list[Callable[[Changes], None]] = []
         self._scheduled = False
         self._holding = False
+        self._full = True
         self.tables.read_endpoints(configuration.mode is ProxyMode.USERSPACE)
 
     @property
@@ -62,27 +66,36 @@ class Proxy:
         """What is in force."""
         return self.planner.configuration
 
+    def subscribe(self, listener: Callable[[Changes], None]) -> None:
+        """Tell `listener` of changes once they are in force, and (with nothing changed) of another mode."""
+        self._subscribers.append(listener)
+
+    def healthy(self, now: float) -> bool:
+        """Whether changes do not wait too long to be in force. `now` is in seconds since the epoch."""
+        return self.health.healthy(now, self.configuration.health_timeout)
+
     def set_service(self, key: str, before: Service | None, now: Service | None) -> None:
         """A Service was added, changed or deleted."""
-        self.counters.service_changes.inc()
+        self.counters.service_changed(key)
         self.tables.set_service(key, now)
         self._schedule()
 
     def set_slice(self, key: str, before: EndpointSlice | None, now: EndpointSlice | None) -> None:
         """An EndpointSlice was added, changed or deleted."""
-        self.counters.endpoint_changes.inc()
+        self.counters.slice_changed(before, now)
         self.tables.set_slice(key, before, now)
         self._schedule()
 
     def set_node(self, key: str, before: Node | None, now: Node | None) -> None:
         """A Node was added, changed or deleted."""
         if self.tables.set_node(key, now):
+            self._full = True
             self._schedule()
 
     def set_endpoints(self, key: str, before: EndpointsObject | None, now: EndpointsObject | None) -> None:
         """An Endpoints object was added, changed or deleted. Only the userspace mode looks at them."""
         if self.tables.set_endpoints(key, now.subsets if now is not None else ()):
-            self.counters.endpoint_changes.inc()
+            self.counters.endpoints_changed()
             self._schedule()
 
     def forget_endpoints(self) -> None:
@@ -101,6 +114,7 @@ class Proxy:
         if not self.tables.read_endpoints(configuration.mode is ProxyMode.USERSPACE):
             for frontend in self.tables.frontends.values():
                 self._settle(frontend)
+            self._tell(Changes(set(), {}))
         elif not self._holding:
             self.synchronize()
 
@@ -116,6 +130,7 @@ class Proxy:
     def synchronize(self) -> None:
         """Bring listeners in line with the tables, now."""
         self._scheduled = self._holding = False
+        full, self._full = self._full, False
         start = time.perf_counter()
         changes = self.tables.take_changes()
         self.planner.changed(changes.addresses, changes.ports)
@@ -132,7 +147,11 @@ class Proxy:
             )
             self._report(waiting, cause)
         self.udp.changed(changes.addresses)
-        self.counters.synced(time.perf_counter() - start)
+        now = time.time()
+        self.counters.synced(time.perf_counter() - start, now, full=full)
+        self.counters.ports_changed(changes.ports, self.tables.nodes)
+        self.health.update(now)
+        self._tell(changes)
 
     def close(self) -> None:
         """Close all sockets. Connections that were handed over go on."""
@@ -143,8 +162,13 @@ class Proxy:
     def _schedule(self) -> None:
         if not self._scheduled and not self._holding:
             self._scheduled = True
-            self.counters.last_queued.set(time.time())
+            self.counters.last_queued = now = time.time()
+            self.health.queue(now)
             asyncio.get_running_loop().call_soon(self.synchronize)
+
+    def _tell(self, changes: Changes) -> None:
+        for listener in self._subscribers:
+            listener(changes)
 
     def _settle(self, frontend: Frontend) -> None:
         if self.planner.listens(frontend):
