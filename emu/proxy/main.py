@@ -21,6 +21,7 @@ from emu.proxy import configuration
 from emu.proxy.configuration import ConfigurationError, ProxyConfiguration, parse_configuration
 from emu.proxy.dialer import Dialer, Pods
 from emu.proxy.gateway import Gateway
+from emu.proxy.health_checks import UNBOUND, HealthChecks
 from emu.proxy.proxy import Proxy
 from emu.proxy.status import Status
 from emu.proxy.switching import Switch
@@ -44,13 +45,18 @@ async def run(settings: Settings) -> None:
             events.warning(frontend.port.service, "PortNotBound", cause)
             log.warning("%s", cause, extra={"service": frontend.port.name})
 
+        def unchecked(service: Service, message: str) -> None:
+            events.warning(service, UNBOUND, message)
+            log.warning("%s", message)
+
         policies = PolicyWatch(client)
         proxy = Proxy(
             plane, _initial_configuration(config), policies.engine, settings.state.node_socket, unbound
         )
         status = Status(plane, proxy, config.fixed_ports)
+        health_checks = HealthChecks(plane, proxy, unchecked)
         gateway = Gateway(Dialer(plane, proxy, Resolver(plane, config)), Pods(client))
-        async with _closing(proxy, status, gateway), asyncio.TaskGroup() as tasks:
+        async with _closing(proxy, status, health_checks, gateway), asyncio.TaskGroup() as tasks:
             status.start()
             try:
                 await gateway.start(plane.listen_tcp(LOCALHOST, config.fixed_ports.gateway))
@@ -135,10 +141,13 @@ def _initial_configuration(config: ClusterConfig) -> ProxyConfiguration:
 
 
 @contextlib.asynccontextmanager
-async def _closing(proxy: Proxy, status: Status, gateway: Gateway) -> AsyncIterator[None]:
+async def _closing(
+    proxy: Proxy, status: Status, health_checks: HealthChecks, gateway: Gateway
+) -> AsyncIterator[None]:
     try:
         yield
     finally:
         proxy.close()
         await gateway.stop()
+        await health_checks.stop()
         await status.stop()
