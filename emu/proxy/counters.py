@@ -146,7 +146,7 @@ class Counters:
             # A copy: connections go on while the text is made. No name of a Service or port needs escaping.
             (
                 ("", f'service_port="{name}",verdict="{verdict}"', count)
-                for (name, verdict), count in list(self.connections.items())
+                for (name, verdict), count in dict(self.connections).items()
             ),
         )
 

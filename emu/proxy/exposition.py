@@ -11,7 +11,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LINES_PER_PIECE = 1000
+LINES_PER_PIECE = 500
 
 Sample = tuple[str, str, float]
 """What follows the family's name, the labels as they are written between braces, the value."""
@@ -57,7 +57,7 @@ class Histogram:
 
 
 def pieces(families: Iterable[Family]) -> Iterator[bytes]:
-    """The text of all families, at most some thousand lines at a time."""
+    """The text of all families, some hundred lines at a time."""
     lines: list[str] = []
     for family in sorted(families, key=lambda family: family.name):
         lines.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n")
