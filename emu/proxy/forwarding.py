@@ -27,7 +27,7 @@ from emu.proxy.counters import Counters
 from emu.proxy.modes.base import Balancer
 from emu.proxy.modes.userspace import DIAL_TIMEOUTS
 from emu.proxy.planning import Plan, Planner
-from emu.proxy.tables import Frontend, Tables
+from emu.proxy.tables import LOCALHOST, Frontend, Tables
 from emu.telemetry.flows import FlowRecord, FlowRing, Path, Verdict
 
 log = logging.getLogger(__name__)
@@ -125,6 +125,8 @@ class Forwarder:
     ) -> None:
         """Leave a flow record and count."""
         self._counters.connections[frontend.port.name, verdict] += 1
+        if frontend.address.ip == LOCALHOST:
+            self._counters.localhost_node_ports += 1
         self._flows.add(_flow, verdict, client, frontend, endpoint, path, reason)
 
     def _hand_over(

@@ -253,6 +253,20 @@ async def test_i5_no_local_endpoints(server: Server) -> None:
     assert await without() == {"internal": 0, "external": 0}
 
 
+async def test_i5_node_ports_at_localhost_are_counted(server: Server) -> None:
+    """Flows, as upstream does by the first packet of each; not those to a node's address."""
+    bench = server.bench
+    with LoopbackPlane().listen_tcp("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    await bench.nodes["n1"].pod(bench.ip(2), 8080)
+    bench.service(type="NodePort", ports=[{"port": 8000, "nodePort": port}])
+    bench.endpoints(2)
+    for address in ("127.0.0.1", "127.0.0.1", bench.ip(240)):
+        await bench.ask(bench.ip(70), address, port)
+    text = (await server.get("/metrics")).body.decode()
+    assert "\nkubeproxy_iptables_localhost_nodeports_accepted_packets_total 2\n" in text
+
+
 async def test_i5_counts_of_a_deleted_service_are_forgotten(server: Server) -> None:
     bench = server.bench
     bench.service()
