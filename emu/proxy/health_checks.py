@@ -42,7 +42,7 @@ class HealthChecks:
         """`report` is told of Services whose port cannot be bound, and why."""
         self._proxy = proxy
         self._report = report
-        self._http = HttpPorts(plane, self._answer, self._unbound)
+        self._http = HttpPorts(plane, web.Server(self._answer, access_log=None), self._unbound)
         self._services: dict[str, list[PortState]] = {}
         self._checks: dict[At, _Check] = {}
         self._addresses: dict[str, set[At]] = {}

@@ -1,4 +1,4 @@
-"""HTTP at addresses that come and go: one handler for all of them, each opened and closed by itself.
+"""HTTP at addresses that come and go: one server for all of them, each opened and closed by itself.
 
 A port costs a listening socket and nothing more, so there may be hundreds. What cannot be bound is reported
 once for each cause and tried again.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 from aiohttp import web
 
@@ -24,16 +24,15 @@ _STOP_SECONDS = 0.5
 
 At = tuple[str, int]
 """A local address and port."""
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class HttpPorts:
-    """Serves one handler; `local_address` tells it where a request came in. Needs a running loop."""
+    """The addresses of one server; `local_address` tells its handler where a request came in."""
 
-    def __init__(self, plane: Plane, handler: Handler, report: Callable[[At, OSError], None]) -> None:
+    def __init__(self, plane: Plane, server: web.Server, report: Callable[[At, OSError], None]) -> None:
         """`report` is told why a wanted address cannot be bound."""
         self._plane = plane
-        self._server = web.Server(handler, access_log=None)
+        self._server = server
         self._report = report
         self._listeners: dict[At, socket.socket] = {}
         self._accepted: set[asyncio.Task[object]] = set()
@@ -54,7 +53,7 @@ class HttpPorts:
             listener = self._listeners.pop(at, None)
             if listener is not None:
                 closed.add(at)
-                asyncio.get_running_loop().remove_reader(listener)
+                asyncio.get_running_loop().remove_reader(listener.fileno())
                 listener.close()
         if closed:
             for connection in self._server.connections:
@@ -78,7 +77,7 @@ class HttpPorts:
             return
         self._failures.pop(at, None)
         self._listeners[at] = sock
-        asyncio.get_running_loop().add_reader(sock, self._accept, at, sock)
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._accept, at, sock)
 
     def _accept(self, at: At, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -89,7 +88,7 @@ class HttpPorts:
         except OSError as error:
             # Out of descriptors: the client waits in the backlog for some to come back.
             log.debug("cannot accept at %s:%s: %s", *at, error.strerror)
-            loop.remove_reader(listener)
+            loop.remove_reader(listener.fileno())
             loop.call_later(_PAUSE_SECONDS, self._resume, at, listener)
             return
         sock.setblocking(False)
@@ -99,7 +98,7 @@ class HttpPorts:
 
     def _resume(self, at: At, listener: socket.socket) -> None:
         if self._listeners.get(at) is listener:
-            asyncio.get_running_loop().add_reader(listener, self._accept, at, listener)
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, at, listener)
 
     def _failed(self, at: At, error: OSError) -> None:
         if self._failures.get(at) != error.errno:

@@ -57,7 +57,7 @@ async def run(settings: Settings) -> None:
         health_checks = HealthChecks(plane, proxy, unchecked)
         gateway = Gateway(Dialer(plane, proxy, Resolver(plane, config)), Pods(client))
         async with _closing(proxy, status, health_checks, gateway), asyncio.TaskGroup() as tasks:
-            status.start()
+            await status.start()
             try:
                 await gateway.start(plane.listen_tcp(LOCALHOST, config.fixed_ports.gateway))
             except OSError as error:

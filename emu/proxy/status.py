@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -31,24 +32,31 @@ class Status:
     """The HTTP servers of the proxy. Needs a running loop."""
 
     def __init__(self, plane: Plane, proxy: Proxy, ports: Ports) -> None:
+        self._plane = plane
         self._proxy = proxy
         self._ports = ports
         self._nodes: dict[str, Node] = {}
         """By address."""
-        self._health = HttpPorts(plane, self._answer_probe, _unbound)
-        self._metrics = HttpPorts(plane, self._answer, _unbound)
-        self._handlers = {
-            "/metrics": self._write_metrics,
-            "/proxyMode": self._proxy_mode,
-            "/configz": self._configz,
-            "/healthz": _ok,
-            "/flows": self._flows,
-        }
+        self._health = HttpPorts(plane, web.Server(self._answer_probe, access_log=None), _unbound)
+        self._exit = contextlib.AsyncExitStack()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Serve on 127.0.0.1; node addresses follow as nodes become known."""
         self._health.open([(LOCALHOST, self._ports.proxy_healthz)])
-        self._metrics.open([(LOCALHOST, self._ports.proxy_metrics)])
+        self._exit.push_async_callback(self._health.stop)
+        app = web.Application()
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/proxyMode", self._proxy_mode)
+        app.router.add_get("/configz", self._configz)
+        app.router.add_get("/healthz", _ok)
+        app.router.add_get("/flows", self._flows)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        self._exit.push_async_callback(runner.cleanup)
+        assert runner.server is not None
+        metrics = HttpPorts(self._plane, runner.server, _unbound)
+        metrics.open([(LOCALHOST, self._ports.proxy_metrics)])
+        self._exit.push_async_callback(metrics.stop)
 
     def set_node(self, key: str, before: Node | None, now: Node | None) -> None:
         """A Node was added, changed or deleted."""
@@ -62,7 +70,7 @@ class Status:
 
     async def stop(self) -> None:
         """Close all servers."""
-        await asyncio.gather(self._health.stop(), self._metrics.stop())
+        await self._exit.aclose()
 
     async def _answer_probe(self, request: web.BaseRequest) -> web.StreamResponse:
         health, counters, now = self._proxy.health, self._proxy.counters, time.time()
@@ -77,15 +85,11 @@ class Status:
             answer = livez(health, now, timeout)
             counters.livez[answer.status] += 1
         else:
-            return _not_found()
+            return web.Response(status=404, text="404 page not found\n")
         body = json.dumps(answer.document, separators=(",", ":")).encode()
         return web.Response(status=answer.status, body=body, headers={**_JSON, **_NO_SNIFFING})
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        handler = self._handlers.get(request.path)
-        return _not_found() if handler is None else await handler(request)
-
-    async def _write_metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
         await response.prepare(request)
         for piece in pieces(self._proxy.counters.families(self._proxy.configuration.mode)):
@@ -93,15 +97,15 @@ class Status:
             await asyncio.sleep(0)
         return response
 
-    async def _proxy_mode(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _proxy_mode(self, request: web.Request) -> web.StreamResponse:
         body = self._proxy.configuration.mode.value.encode()
         return web.Response(body=body, headers={**_TEXT, **_NO_SNIFFING})
 
-    async def _configz(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _configz(self, request: web.Request) -> web.StreamResponse:
         document = {"kubeproxy.config.k8s.io": in_force(self._proxy.configuration)}
         return web.Response(body=json.dumps(document).encode(), headers={**_JSON, **_NO_SNIFFING})
 
-    async def _flows(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _flows(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         await response.write(self._proxy.flows.lines())
@@ -126,12 +130,8 @@ def in_force(configuration: ProxyConfiguration) -> dict[str, Any]:
     }
 
 
-async def _ok(request: web.BaseRequest) -> web.StreamResponse:
+async def _ok(request: web.Request) -> web.StreamResponse:
     return web.Response(body=b"ok", headers={**_TEXT, **_NO_SNIFFING})
-
-
-def _not_found() -> web.Response:
-    return web.Response(status=404, body=b"404 page not found\n", headers={**_TEXT, **_NO_SNIFFING})
 
 
 def _unbound(at: At, error: OSError) -> None:

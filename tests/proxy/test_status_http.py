@@ -46,7 +46,6 @@ class Server:
         ):
             self.ports = Ports(proxy_healthz=one.getsockname()[1], proxy_metrics=two.getsockname()[1])
         self.status = Status(LoopbackPlane(), bench.proxy, self.ports)
-        self.status.start()
         self._nodes: dict[str, Node] = {}
 
     def node(self, name: str, last: int | None, **fields: Any) -> None:
@@ -72,6 +71,7 @@ class Server:
 async def server(bench: Bench) -> AsyncIterator[Server]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
         server = Server(bench, session)
+        await server.status.start()
         try:
             yield server
         finally:
@@ -284,7 +284,7 @@ async def test_a_port_that_is_taken_is_served_once_it_is_free(bench: Bench, monk
         status = Status(
             LoopbackPlane(), bench.proxy, Ports(proxy_healthz=taken.getsockname()[1], proxy_metrics=0)
         )
-        status.start()
+        await status.start()
         try:
             assert "Address already in use" in caplog.text
             url = f"http://127.0.0.1:{taken.getsockname()[1]}/livez"
@@ -316,7 +316,7 @@ async def test_out_of_descriptors_a_client_waits(bench: Bench) -> None:
     with LoopbackPlane().listen_tcp("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     status = Status(StarvedPlane(), bench.proxy, Ports(proxy_healthz=port, proxy_metrics=0))
-    status.start()
+    await status.start()
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(5)) as session:
         try:
             assert not await refused(session, f"http://127.0.0.1:{port}/livez")
