@@ -1,7 +1,8 @@
 """healthCheckNodePort: each node tells load balancers whether it has endpoints of a Service.
 
 Source: upstream's pkg/proxy/healthcheck/service_health.go. Services of type LoadBalancer with
-externalTrafficPolicy Local have such a port, on each node's address. The userspace mode never served it.
+externalTrafficPolicy Local have such a port, on each node's address that `nodePortAddresses` covers. The
+userspace mode never served it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from emu.core.objects import Service
 from emu.planes.base import Plane
 from emu.proxy.http_ports import At, HttpPorts, local_address
 from emu.proxy.proxy import Proxy
-from emu.proxy.tables import Changes, PortState
+from emu.proxy.tables import Changes, NodeInfo, PortState
 
 UNBOUND = "FailedToStartServiceHealthcheck"
 """The reason of the Event about a port that cannot be bound."""
@@ -46,7 +47,7 @@ class HealthChecks:
         self._services: dict[str, list[PortState]] = {}
         self._checks: dict[At, _Check] = {}
         self._addresses: dict[str, set[At]] = {}
-        self._userspace = False
+        self._configuration = proxy.configuration
         proxy.subscribe(self.changed)
 
     def changed(self, changes: Changes) -> None:
@@ -61,9 +62,8 @@ class HealthChecks:
                 self._services[key] = ports
             else:
                 self._services.pop(key, None)
-        userspace = self._proxy.configuration.mode is ProxyMode.USERSPACE
-        if userspace is not self._userspace:
-            self._userspace = userspace
+        if self._configuration != self._proxy.configuration:
+            self._configuration = self._proxy.configuration
             self._settle(self._services.keys() | touched.keys())
         else:
             self._settle(touched)
@@ -74,18 +74,19 @@ class HealthChecks:
 
     def _settle(self, keys: Iterable[str]) -> None:
         """Bring the ports of some Services in line. One that goes over to another Service stays open."""
+        nodes: list[NodeInfo] = []
+        if self._configuration.mode is not ProxyMode.USERSPACE:
+            listed = self._proxy.tables.nodes.values()
+            nodes = [node for node in listed if self._proxy.planner.has_node_ports(node.address)]
         before: set[At] = set()
         now: dict[At, _Check] = {}
         for key in keys:
             before |= self._addresses.pop(key, set())
             ports = self._services.get(key)
-            if ports and not self._userspace:
+            if ports:
                 service = ports[0].service
                 port = health_check_port(service)
-                checks = {
-                    (node.address, port): _Check(service, ports, node.name)
-                    for node in self._proxy.tables.nodes.values()
-                }
+                checks = {(node.address, port): _Check(service, ports, node.name) for node in nodes}
                 self._addresses[key] = set(checks)
                 now.update(checks)
         gone = before - now.keys()

@@ -116,7 +116,11 @@ class Planner:
             and self.configuration.node_port_addresses != (PRIMARY,)
         ):
             return False
-        return contains(self._node_ports_at, to_int(frontend.address.ip))
+        return self.has_node_ports(frontend.address.ip)
+
+    def has_node_ports(self, ip: str) -> bool:
+        """Whether `nodePortAddresses` covers an address."""
+        return contains(self._node_ports_at, to_int(ip))
 
     def listens(self, frontend: Frontend) -> bool:
         """Whether there is a socket for a frontend: without one the kernel refuses."""

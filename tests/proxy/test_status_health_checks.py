@@ -199,6 +199,15 @@ async def test_i3_userspace_mode_does_not_serve_it(checks: Checks) -> None:
     assert await checks.counts() == [1, 0]
 
 
+async def test_i3_only_where_node_ports_are(checks: Checks) -> None:
+    checks.service()
+    assert await checks.counts() == [0, 0]
+    checks.bench.configure(node_port_addresses=(f"{checks.bench.ip(241)}/32",))
+    assert await checks.counts() == [None, 0]
+    checks.bench.configure(node_port_addresses=("primary",))
+    assert await checks.counts() == [0, 0]
+
+
 @pytest.mark.parametrize(
     "change",
     [
