@@ -85,7 +85,7 @@ def parse_configuration(text: str) -> ProxyConfiguration:
         raise ConfigurationError(
             f'bad value for "ipvs.scheduler": {scheduler!r} is not one of {", ".join(SCHEDULERS)}'
         )
-    section = {ProxyMode.IPVS: "ipvs", ProxyMode.NFTABLES: "nftables"}.get(mode, "iptables")
+    section = section_of(mode)
     return ProxyConfiguration(
         mode=mode,
         scheduler=scheduler,
@@ -96,7 +96,13 @@ def parse_configuration(text: str) -> ProxyConfiguration:
         detects_local=_detects_local(document),
         udp_idle_seconds=_udp_idle_seconds(document),
         scheduler_flags=_scheduler_flags(document, scheduler),
+        sync_period=_sync_period(document, section),
     )
+
+
+def section_of(mode: ProxyMode) -> str:
+    """The section of a KubeProxyConfiguration that a mode reads; the userspace mode shares one."""
+    return {ProxyMode.IPVS: "ipvs", ProxyMode.NFTABLES: "nftables"}.get(mode, "iptables")
 
 
 def _node_port_addresses(document: dict[str, Any]) -> tuple[str, ...]:
@@ -141,6 +147,14 @@ def _udp_idle_seconds(document: dict[str, Any]) -> float:
             f'bad value for "udpIdleTimeout": {text!r} is no duration above 0, like 250ms'
         )
     return seconds
+
+
+def _sync_period(document: dict[str, Any], section: str) -> float:
+    text = _field(document, section, "syncPeriod", str, "0s") or "0s"
+    seconds = _seconds(text)
+    if seconds is None:
+        raise ConfigurationError(f'bad value for "{section}.syncPeriod": {text!r} is no duration, like 30s')
+    return seconds or ProxyConfiguration().sync_period
 
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\u00b5s": 1e-6, "ns": 1e-9}

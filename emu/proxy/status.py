@@ -14,7 +14,7 @@ from aiohttp import web
 from emu.core.config import Ports
 from emu.core.objects import Node
 from emu.planes.base import Plane
-from emu.proxy.configuration import ProxyConfiguration
+from emu.proxy.configuration import ProxyConfiguration, section_of
 from emu.proxy.exposition import CONTENT_TYPE, pieces
 from emu.proxy.http_ports import At, HttpPorts, local_address
 from emu.proxy.proxy import Proxy
@@ -118,15 +118,21 @@ class Status:
 def in_force(configuration: ProxyConfiguration) -> dict[str, Any]:
     """A KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) of the fields that count here."""
     masquerade = {"masqueradeAll": configuration.masquerade_all}
-    return {
-        "mode": configuration.mode.value,
+    sections: dict[str, dict[str, Any]] = {
         "iptables": {**masquerade, "localhostNodePorts": configuration.localhost_node_ports},
         "ipvs": {
             **masquerade,
             "scheduler": configuration.scheduler,
             "schedulerFlags": configuration.scheduler_flags,
         },
-        "nftables": masquerade,
+        "nftables": {**masquerade},
+    }
+    sections[section_of(configuration.mode)]["syncPeriod"] = f"{configuration.sync_period:g}s"
+    return {
+        "mode": configuration.mode.value,
+        **sections,
+        "nodePortAddresses": configuration.node_port_addresses,
+        "udpIdleTimeout": f"{configuration.udp_idle_seconds:g}s",
     }
 
 

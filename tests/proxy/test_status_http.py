@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from emu.core.config import Ports, ProxyMode
 from emu.core.objects import Node
 from emu.planes.loopback import LoopbackPlane
+from emu.proxy.configuration import ProxyConfiguration, parse_configuration
 from emu.proxy.status import Status
 
 from .conftest import Bench
@@ -175,17 +176,33 @@ async def test_i4_proxy_mode(server: Server, mode: ProxyMode) -> None:
 
 
 async def test_i4_configz(server: Server) -> None:
-    server.bench.configure(mode=ProxyMode.IPVS, scheduler="lc", masquerade_all=True)
+    """The answer is what a ConfigMap would say to have the same in force."""
+    configuration = ProxyConfiguration(
+        mode=ProxyMode.IPVS,
+        scheduler="lc",
+        masquerade_all=True,
+        node_port_addresses=("127.0.0.0/8",),
+        sync_period=90.0,
+    )
+    server.bench.proxy.configure(configuration)
     response = await server.get("/configz")
-    document = response.document
-    assert document == {
+    assert response.document == {
         "kubeproxy.config.k8s.io": {
             "mode": "ipvs",
             "iptables": {"masqueradeAll": True, "localhostNodePorts": True},
-            "ipvs": {"masqueradeAll": True, "scheduler": "lc", "schedulerFlags": []},
+            "ipvs": {
+                "masqueradeAll": True,
+                "scheduler": "lc",
+                "schedulerFlags": [],
+                "syncPeriod": "90s",
+            },
             "nftables": {"masqueradeAll": True},
+            "nodePortAddresses": ["127.0.0.0/8"],
+            "udpIdleTimeout": "0.25s",
         }
     }
+    (document,) = response.document.values()
+    assert parse_configuration(json.dumps(document)) == configuration
 
 
 async def test_i4_healthz_of_the_metrics_server(server: Server) -> None:
