@@ -22,7 +22,7 @@ from emu.proxy.forwarding import Forwarder, Judge
 from emu.proxy.listeners import Listeners
 from emu.proxy.planning import Planner
 from emu.proxy.sync_health import SyncHealth
-from emu.proxy.tables import Changes, Frontend, Tables
+from emu.proxy.tables import Address, Changes, Frontend, Tables
 from emu.proxy.udp import UdpForwarder
 from emu.telemetry.flows import FlowRing
 
@@ -131,7 +131,7 @@ class Proxy:
         """Bring listeners in line with the tables, now."""
         self._scheduled = self._holding = False
         full, self._full = self._full, False
-        start = time.perf_counter()
+        start, flows = time.perf_counter(), len(self.udp)
         changes = self.tables.take_changes()
         self.planner.changed(changes.addresses, changes.ports)
         for address in changes.addresses:
@@ -146,7 +146,7 @@ class Proxy:
                 f"{waiting.address} belongs to the older Service {older}; there is nothing of this one there"
             )
             self._report(waiting, cause)
-        self.udp.changed(changes.addresses)
+        self._end_stale_flows(changes.addresses, flows)
         now = time.time()
         self.counters.synced(time.perf_counter() - start, now, full=full)
         self.counters.ports_changed(changes.ports, self.tables.nodes)
@@ -165,6 +165,13 @@ class Proxy:
             self.counters.last_queued = now = time.time()
             self.health.queue(now)
             asyncio.get_running_loop().call_soon(self.synchronize)
+
+    def _end_stale_flows(self, addresses: set[Address], before: int) -> None:
+        """End datagram flows whose endpoint is gone; `before` is how many there were before the changes."""
+        start = time.perf_counter()
+        self.udp.changed(addresses)
+        if any(address.protocol == "UDP" for address in addresses):
+            self.counters.flows_reconciled(time.perf_counter() - start, before - len(self.udp))
 
     def _tell(self, changes: Changes) -> None:
         for listener in self._subscribers:

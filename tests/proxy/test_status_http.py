@@ -284,6 +284,39 @@ async def test_i5_node_ports_at_localhost_are_counted(server: Server) -> None:
     assert "\nkubeproxy_iptables_localhost_nodeports_accepted_packets_total 2\n" in text
 
 
+async def test_i5_stale_datagram_flows_are_counted(server: Server) -> None:
+    bench = server.bench
+    await bench.nodes["n1"].udp_pod(bench.ip(2), 8080)
+    bench.service(ports=[{"port": 8000, "protocol": "UDP"}])
+    bench.endpoints(2, protocol="UDP")
+
+    async def found() -> tuple[float, float]:
+        text = (await server.get("/metrics")).body.decode()
+        families = {f.name: f for f in text_string_to_metric_families(text)}
+        name = "kubeproxy_conntrack_reconciler"
+        (deleted,) = families[f"{name}_deleted_entries"].samples
+        (count,) = (s for s in families[f"{name}_sync_duration_seconds"].samples if s.name.endswith("_count"))
+        return deleted.value, count.value
+
+    _, count = await found()
+    clients = []
+    for _ in range(4):
+        clients.append(socket.socket(type=socket.SOCK_DGRAM))
+        clients[-1].bind((bench.ip(70), 0))
+        clients[-1].sendto(b"x", (bench.vip, 8000))
+    async with asyncio.timeout(5):
+        while len(bench.proxy.udp) < 4:  # noqa: ASYNC110  the kernel tells nobody
+            await asyncio.sleep(0.01)
+    bench.endpoints(2, 66, protocol="UDP")
+    assert (await found())[0] == 0
+    bench.endpoints(66, protocol="UDP")
+    deleted, later = await found()
+    assert deleted == 4
+    assert later > count
+    for client in clients:
+        client.close()
+
+
 async def test_i5_counts_of_a_deleted_service_are_forgotten(server: Server) -> None:
     bench = server.bench
     bench.service()
