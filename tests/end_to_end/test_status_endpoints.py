@@ -7,7 +7,7 @@ import pytest
 from as_a_client import Space, node_ip
 from prometheus_client.parser import text_string_to_metric_families
 
-from emu.core.objects import Node, Pod, Service
+from emu.core.objects import Event, Node, Pod, Service
 from emu.testing import Cluster
 
 
@@ -67,6 +67,23 @@ def test_i3_health_check_node_port_follows_a_pod(cluster, space: Space):
     cluster.until(lambda: healthy() == set(), what="no node has the pod")
     space.delete(Service, "web")
     cluster.until(lambda: not _served(cluster, nodes["node-2"], port), what="the port is closed")
+
+
+def test_i3_a_health_check_port_that_is_taken_is_an_event_of_the_service(cluster, space: Space):
+    address, port = node_ip(cluster, "node-1"), 32767
+    with cluster.plane.listen_tcp(address, port):
+        local = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": port}
+        space.apply(as_a_client.service("web", "web", **local))
+
+        def messages() -> list[str]:
+            events = cluster.objects(Event, space.name)
+            return [event.message for event in events if event.reason == "FailedToStartServiceHealthcheck"]
+
+        cluster.until(messages, what="kube-proxy tells of it")
+        assert messages() == [
+            f'node node-1 failed to start healthcheck "{space.name}/web" on port {port}: '
+            f"listen tcp {address}:{port}: bind: address already in use"
+        ]
 
 
 def _served(cluster: Cluster, address: str, port: int) -> bool:
