@@ -132,9 +132,11 @@ def _detects_local(document: dict[str, Any]) -> bool:
 
 def _check_cidr(key: str, cidr: Any, hint: str = "") -> None:
     try:
-        ip_network(cidr if isinstance(cidr, str) else "", strict=False)
+        good = isinstance(cidr, str) and "/" in cidr and bool(ip_network(cidr, strict=False))
     except ValueError:
-        raise ConfigurationError(f'bad value for "{key}": {cidr!r} is no CIDR{hint}') from None
+        good = False
+    if not good:
+        raise ConfigurationError(f'bad value for "{key}": {cidr!r} is no CIDR{hint}')
 
 
 def _udp_idle_seconds(document: dict[str, Any]) -> float:

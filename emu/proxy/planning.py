@@ -221,6 +221,9 @@ class Planner:
             return False
         if frontend.way is not Way.CLUSTER_IP and not port.external_local:
             return False
+        if frontend.way is Way.LOAD_BALANCER and port.permitted != EVERYONE:
+            # Those who are not in the ranges are dropped before ipvs sees them.
+            return False
         entries = (frontend.node,) if frontend.node else self._tables.nodes
         return port.local_nodes.isdisjoint(entries)
 

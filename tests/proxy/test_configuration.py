@@ -7,6 +7,7 @@ import pytest
 from emu.core.config import ProxyMode
 from emu.proxy.configuration import ConfigurationError, ProxyConfiguration, parse_configuration
 
+OFF = ProxyConfiguration(detects_local=False)
 IPVS = ProxyConfiguration(mode=ProxyMode.IPVS)
 
 
@@ -40,6 +41,28 @@ IPVS = ProxyConfiguration(mode=ProxyMode.IPVS)
         ),
         ("udpIdleTimeout: 750ms", ProxyConfiguration(udp_idle_seconds=0.75)),
         ("clusterCIDR: 127.244.0.0/14\nconntrack: {maxPerCore: null}", ProxyConfiguration()),
+        # emu knows the pods of each node: nothing has to be said for the detector to be on.
+        ("detectLocalMode: ClusterCIDR", ProxyConfiguration()),
+        ("detectLocalMode: ''", ProxyConfiguration()),
+        ("clusterCIDR: ''", ProxyConfiguration()),
+        ("clusterCIDR: 127.244.0.0/14,fd00::/48", ProxyConfiguration()),
+        ("detectLocalMode: ClusterCIDR\nclusterCIDR: 127.244.0.0/14", ProxyConfiguration()),
+        ("detectLocalMode: NodeCIDR\nclusterCIDR: ''", ProxyConfiguration()),
+        ("detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: cni0}", ProxyConfiguration()),
+        (
+            "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: veth}",
+            ProxyConfiguration(),
+        ),
+        # What kubeadm writes for a cluster without a pod range.
+        ("detectLocalMode: ''\nclusterCIDR: ''", OFF),
+        ("detectLocalMode: ClusterCIDR\nclusterCIDR: ''", OFF),
+        ("nodePortAddresses: null", ProxyConfiguration()),
+        ("nodePortAddresses: []", ProxyConfiguration()),
+        ("nodePortAddresses: [primary]", ProxyConfiguration(node_port_addresses=("primary",))),
+        (
+            "mode: ipvs\nnodePortAddresses: [127.168.0.0/16, 'fd00::/8']",
+            ProxyConfiguration(ProxyMode.IPVS, node_port_addresses=("127.168.0.0/16", "fd00::/8")),
+        ),
     ],
 )
 def test_configuration(text: str, expected: ProxyConfiguration) -> None:
@@ -69,6 +92,16 @@ def test_configuration(text: str, expected: ProxyConfiguration) -> None:
         ("kind: Pod", '"kind"'),
         ("- mode", "config.conf"),
         ("mode: [", "config.conf"),
+        ("detectLocalMode: Guess", '"detectLocalMode"'),
+        ("detectLocalMode: 1", '"detectLocalMode"'),
+        ("detectLocalMode: BridgeInterface", '"detectLocal.bridgeInterface"'),
+        ("detectLocalMode: InterfaceNamePrefix\ndetectLocal: {}", '"detectLocal.interfaceNamePrefix"'),
+        ("clusterCIDR: 127.244.0.0", '"clusterCIDR"'),
+        ("clusterCIDR: pods", '"clusterCIDR"'),
+        ("clusterCIDR: 127.244.0.0/99", '"clusterCIDR"'),
+        ("nodePortAddresses: primary", '"nodePortAddresses"'),
+        ("nodePortAddresses: [primary, 127.0.0.0/8]", '"nodePortAddresses".*stands alone'),
+        ("nodePortAddresses: [1]", '"nodePortAddresses"'),
     ],
 )
 def test_bad_configuration_names_the_key(text: str, message: str) -> None:

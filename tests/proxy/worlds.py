@@ -33,6 +33,7 @@ class World:
 
     def __init__(self, nodes: int = 2, **configuration: Any) -> None:
         self.tables = Tables()
+        self.conflicts: tuple[tuple[Frontend, Frontend], ...] = ()
         self.planner = Planner(self.tables, ProxyConfiguration()._replace(**configuration), Random(1))
         for number in range(1, nodes + 1):
             document = {
@@ -42,10 +43,10 @@ class World:
             }
             self.tables.set_node(f"n{number}", msgspec.convert(document, Node))
 
-    def service(self, name: str = "web", protocol: str = "TCP", **spec: Any) -> None:
-        port = {"port": SERVICE_PORT, "nodePort": NODE_PORT, "protocol": protocol}
+    def service(self, name: str = "web", created: str = "", ip_mode: str = "VIP", **spec: Any) -> None:
+        port = {"port": SERVICE_PORT, "nodePort": NODE_PORT}
         document = {
-            "metadata": {"name": name, "namespace": "default"},
+            "metadata": {"name": name, "namespace": "default", "creationTimestamp": created},
             "spec": {
                 "type": "LoadBalancer",
                 "clusterIP": CLUSTER_IP,
@@ -53,7 +54,7 @@ class World:
                 "ports": [port],
                 **spec,
             },
-            "status": {"loadBalancer": {"ingress": [{"ip": LOAD_BALANCER}]}},
+            "status": {"loadBalancer": {"ingress": [{"ip": LOAD_BALANCER, "ipMode": ip_mode}]}},
         }
         self.tables.set_service(f"default/{name}", msgspec.convert(document, Service))
         self.take()
@@ -81,10 +82,11 @@ class World:
 
     def take(self) -> None:
         changes = self.tables.take_changes()
+        self.conflicts = changes.conflicts
         self.planner.changed(changes.addresses, changes.ports)
 
-    def frontend(self, ip: str, port: int = SERVICE_PORT, protocol: str = "TCP") -> Frontend:
-        return self.tables.frontends[Address(ip, port, protocol)]
+    def frontend(self, ip: str, port: int = SERVICE_PORT) -> Frontend:
+        return self.tables.frontends[Address(ip, port, "TCP")]
 
     def decide(self, source: str, ip: str, port: int = SERVICE_PORT, now: float = 0.0) -> Choice:
         return self.planner.decide(self.frontend(ip, port), (source, 40000), now)
