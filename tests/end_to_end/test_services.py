@@ -502,6 +502,15 @@ def test_a7_type_changes_open_and_close_addresses(space):
     space.cluster.until(lambda: outcome(OUTSIDE, address) == "refused", what="the ClusterIP is given back")
 
 
+def test_a_service_of_another_proxy_is_left_alone(space):
+    space.apply(service("foreign", "web"))
+    until_spread(space, {"one", "two"}, space.vip("foreign"))
+    name = "service.kubernetes.io/service-proxy-name"
+    for value, expected in (("mesh", "refused"), (None, "ok")):
+        space.patch(Service, "foreign", {"metadata": {"labels": {name: value}}})
+        until_outcome(space, expected, space.ip("near"), space.vip("foreign"))
+
+
 def test_a_port_may_change_and_the_old_one_refuses(space):
     space.apply(service("moving", "web", ports=[{"name": "a", "port": 8080, "targetPort": 8080}]))
     until_spread(space, {"one", "two"}, space.vip("moving"))
