@@ -70,7 +70,7 @@ class Planner:
         self._random = random
         self._plans: dict[Address, dict[tuple[Client, str], Plan]] = {}
         self._balancers: dict[str, dict[tuple[Address | None, str], Balancer]] = {}
-        self._entries: dict[Address, tuple[NodeInfo, ...]] = {}
+        self._entries: dict[Address, tuple[tuple[NodeInfo, ...], tuple[NodeInfo, ...]]] = {}
         self._turns: dict[Address, int] = {}
         self._node_ports_at = _node_ports_at(configuration)
 
@@ -244,14 +244,14 @@ class Planner:
         nodes = self._tables.node_order
         if frontend.way is not Way.LOAD_BALANCER:
             return nodes[:1]
-        found = self._entries.get(frontend.address)
-        if found is None:
-            port = frontend.port
+        of_nodes, entries = self._entries.get(frontend.address, ((), ()))
+        if of_nodes is not nodes:
+            port, entries = frontend.port, nodes
             if port.external_local and self.configuration.mode is not ProxyMode.USERSPACE:
                 # Health checks keep a load balancer from nodes without local endpoints.
-                nodes = tuple(node for node in nodes if node.name in port.local_nodes)
-            found = self._entries[frontend.address] = nodes
-        return found
+                entries = tuple(node for node in nodes if node.name in port.local_nodes)
+            self._entries[frontend.address] = nodes, entries
+        return entries
 
     def _route(self, frontend: Frontend, client: Client, entry: str) -> Route:
         configuration, port = self.configuration, frontend.port

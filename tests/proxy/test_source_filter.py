@@ -67,7 +67,7 @@ CLIENTS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.integers(0, NODES), CONFIGURATIONS, SPECS, ENDPOINTS)
 def test_the_filter_drops_exactly_whom_the_decision_drops(
     nodes: int, configuration: dict[str, Any], spec: dict[str, Any], endpoints: list[dict[str, Any]]
@@ -88,7 +88,7 @@ def test_the_filter_drops_exactly_whom_the_decision_drops(
             assert set(verdicts.values()) == {Verdict.REFUSED}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(SPECS, ENDPOINTS, st.sampled_from([mode for mode in ProxyMode if mode is not ProxyMode.USERSPACE]))
 def test_a_change_of_endpoints_leaves_nothing_of_the_state_before(
     spec: dict[str, Any], endpoints: list[dict[str, Any]], mode: ProxyMode
