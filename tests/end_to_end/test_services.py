@@ -30,7 +30,7 @@ from as_a_client import (
     udp_outcome,
 )
 
-from emu.core.objects import Endpoints, EndpointSlice, Pod, Service
+from emu.core.objects import Endpoints, EndpointSlice, Event, Pod, Service
 from emu.testing import running_cluster
 
 OUTSIDE = "127.220.0.9"
@@ -437,6 +437,26 @@ def test_b12_traffic_distribution_prefers_the_own_node(space):
     space.apply(service("close", "web", trafficDistribution="PreferSameNode"))
     until_spread(space, {"one"}, space.vip("close"))
     until_spread(space, {"two"}, space.vip("close"), source=space.ip("far"))
+
+
+def test_of_two_services_with_one_external_ip_the_older_has_it(space):
+    address = "127.220.1.3"
+    space.apply(pod("apart"), service("earlier", "web", externalIPs=[address]))
+    until_spread(space, {"one", "two"}, address)
+    space.apply(service("later", "apart", externalIPs=[address]))
+
+    def told() -> list[str]:
+        return [
+            event.message
+            for event in space.cluster.objects(Event, "services")
+            if event.reason == "PortNotBound" and event.name.startswith("later.")
+        ]
+
+    space.cluster.until(told, what="the later one is told")
+    assert "belongs to the older Service services/earlier" in told()[0]
+    assert spread(space.ip("near"), address) == {"one", "two"}
+    space.delete(Service, "earlier")
+    until_spread(space, {"apart"}, address)
 
 
 # --- choice ---
