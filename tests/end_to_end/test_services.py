@@ -30,7 +30,7 @@ from as_a_client import (
     udp_outcome,
 )
 
-from emu.core.objects import Endpoints, EndpointSlice, Event, Pod, Service
+from emu.core.objects import Endpoints, EndpointSlice, Pod, Service
 from emu.testing import running_cluster
 
 OUTSIDE = "127.220.0.9"
@@ -439,26 +439,6 @@ def test_b12_traffic_distribution_prefers_the_own_node(space):
     until_spread(space, {"two"}, space.vip("close"), source=space.ip("far"))
 
 
-def test_of_two_services_with_one_external_ip_the_older_has_it(space):
-    address = "127.220.1.3"
-    space.apply(pod("apart"), service("earlier", "web", externalIPs=[address]))
-    until_spread(space, {"one", "two"}, address)
-    space.apply(service("later", "apart", externalIPs=[address]))
-
-    def told() -> list[str]:
-        return [
-            event.message
-            for event in space.cluster.objects(Event, "services")
-            if event.reason == "PortNotBound" and event.name.startswith("later.")
-        ]
-
-    space.cluster.until(told, what="the later one is told")
-    assert "belongs to the older Service services/earlier" in told()[0]
-    assert spread(space.ip("near"), address) == {"one", "two"}
-    space.delete(Service, "earlier")
-    until_spread(space, {"apart"}, address)
-
-
 # --- choice ---
 
 
@@ -520,15 +500,6 @@ def test_a7_type_changes_open_and_close_addresses(space):
     assert outcome(OUTSIDE, address) == "ok"
     space.patch(Service, "changing", {"spec": {"type": "ExternalName", "externalName": "example.com"}})
     space.cluster.until(lambda: outcome(OUTSIDE, address) == "refused", what="the ClusterIP is given back")
-
-
-def test_a_service_of_another_proxy_is_left_alone(space):
-    space.apply(service("foreign", "web"))
-    until_spread(space, {"one", "two"}, space.vip("foreign"))
-    name = "service.kubernetes.io/service-proxy-name"
-    for value, expected in (("mesh", "refused"), (None, "ok")):
-        space.patch(Service, "foreign", {"metadata": {"labels": {name: value}}})
-        until_outcome(space, expected, space.ip("near"), space.vip("foreign"))
 
 
 def test_a_port_may_change_and_the_old_one_refuses(space):
