@@ -346,7 +346,9 @@ def test_c18_where_node_ports_are(
         (["fd00::/8"], set(CLIENTS)),
         (["10.0.0.0/8"], set()),
     ],
-    ids=str,
+    ids=lambda value: (
+        value[0].strip() if isinstance(value, list) else " and ".join(sorted(value)) or "nobody"
+    ),
 )
 def test_c20_source_ranges_guard_the_load_balancers_address_only(
     mode: str, ranges: list[str], let_in: set[str]
