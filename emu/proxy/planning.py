@@ -168,6 +168,10 @@ class Planner:
             source = plan.node.bridge
         return Choice(Verdict.FORWARDED, plan, "", endpoint, source)
 
+    def balancer_at(self, frontend: Frontend, node: str) -> Balancer | None:
+        """What balances connections to a frontend that enter at a node; None before the first one."""
+        return self._balancers.get(frontend.port.name, {}).get((self._scope(frontend), node))
+
     def allowed_sources(self, frontend: Frontend) -> Ranges:
         """Whose SYNs a frontend's socket lets through: all that `decide` does not drop."""
         port = frontend.port
@@ -283,8 +287,7 @@ class Planner:
 
     def _balancer(self, frontend: Frontend, entry: str) -> Balancer:
         """Each node has rules of its own; in ipvs so has each virtual server."""
-        configuration, port = self.configuration, frontend.port
-        scope = frontend.address if configuration.mode is ProxyMode.IPVS else None
+        configuration, port, scope = self.configuration, frontend.port, self._scope(frontend)
         balancers = self._balancers.setdefault(port.name, {})
         balancer = balancers.get((scope, entry))
         if balancer is None:
@@ -299,6 +302,9 @@ class Planner:
             balancer.update(port.endpoints, port.affinity)
             balancers[scope, entry] = balancer
         return balancer
+
+    def _scope(self, frontend: Frontend) -> Address | None:
+        return frontend.address if self.configuration.mode is ProxyMode.IPVS else None
 
 
 def _node_ports_at(configuration: ProxyConfiguration) -> Ranges:
