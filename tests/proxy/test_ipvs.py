@@ -9,6 +9,7 @@ from emu.core.endpoints import PortEndpoint
 from emu.proxy.modes import new_balancer, reschedule
 from emu.proxy.modes.base import Candidates
 from emu.proxy.modes.ipvs import IpvsBalancer
+from emu.proxy.modes.schedulers import SCHEDULERS
 
 CLIENT = ("127.244.1.9", 1000)
 
@@ -181,6 +182,64 @@ def test_e7_a_connection_that_ends_after_its_server_was_deleted() -> None:
     assert server.shown() == "a:1/0/0"
 
 
+def test_e7_the_check_counts_what_there_was_at_its_minute() -> None:
+    server = Server("ab")
+    assert server.connect() == "b"
+    server.endpoints("a")
+    server.choose()
+    server.now = 1021.0
+    server.end("b")
+    # It leaves TIME_WAIT at 1141, just after the check at 1140.
+    server.now = 1142.0
+    assert server.shown() == "b:0/0/0 a:1/0/0"
+    server.now = 1200.0
+    assert server.shown() == "a:1/0/0"
+
+
+def test_e7_a_server_that_comes_back_between_its_last_connection_and_the_check() -> None:
+    server = Server("abc")
+    assert server.connect() == "c"
+    server.endpoints("ab")
+    server.choose()
+    server.end("c")
+    server.now = 1130.0
+    assert server.shown() == "c:0/0/0 b:1/0/0 a:1/0/0"
+    server.endpoints("abc")
+    assert server.shown() == "c:1/0/0 b:1/0/0 a:1/0/0"
+    server.endpoints("abcd")
+    assert server.shown() == "d:1/0/0 c:1/0/0 b:1/0/0 a:1/0/0"
+
+
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS.keys() - {"sh", "dh", "mh"}))
+def test_e7_a_server_on_its_way_out_gets_nothing(scheduler: str) -> None:
+    server = Server("abc", scheduler)
+    held = server.connect()
+    server.endpoints("abc".replace(held, ""))
+    picks = server.choices(8)
+    assert set(picks) <= set("abc") - {held}
+    rest = {server.connect((f"127.244.1.{last}", 1)) for last in range(4)}
+    server.endpoints("")
+    assert server.choose() == "-"
+    assert server.shown().count(":0/") == 1 + len(rest)
+
+
+def test_e7_servers_that_are_gone_are_forgotten() -> None:
+    server = Server("")
+    for number in range(20):
+        server.endpoints("abcd"[number % 4])
+        name = server.connect()
+        server.end(name)
+        server.now += 200
+        server.choose()
+    udp = Server("ab", protocol="UDP")
+    assert udp.connect() == "b"
+    udp.endpoints("a")
+    udp.choose()
+    udp.end("b")
+    assert len(server.balancer._known) <= 2
+    assert list(udp.balancer._known) == ["a"]
+
+
 @pytest.mark.parametrize("scheduler", ["sh", "dh", "mh"])
 def test_e3_buckets_of_a_server_on_its_way_out_give_no_destination(scheduler: str) -> None:
     server = Server("ab") if scheduler != "mh" else Server("")
@@ -300,6 +359,23 @@ def test_e6_templates_of_weight_0_expire_at_once() -> None:
     assert server.choices(3) == "bbb"
 
 
+def test_e6_a_template_of_weight_0_is_gone_though_there_was_nothing_to_replace_it() -> None:
+    server = Server("ab", affinity=10000.0)
+    assert server.connect(("127.244.1.10", 1)) == "b"
+    assert server.connect() == "a"
+    server.endpoints("")
+    assert server.choose() == "-"
+    server.endpoints("ab")
+    assert server.choose() == "b"
+
+
+def test_e4_a_template_of_a_udp_server_that_is_gone_does_not_tie() -> None:
+    server = Server("ab", affinity=10000.0, protocol="UDP")
+    assert server.connect() == "b"
+    server.endpoints("a")
+    assert server.choose() == "a"
+
+
 def test_e4_a_client_that_stayed_away_finds_its_server_again() -> None:
     """A template is looked at only when its client connects (ip_vs_check_template)."""
     server = Server("abc", affinity=10000.0)
@@ -313,10 +389,11 @@ def test_e4_a_client_that_stayed_away_finds_its_server_again() -> None:
 def test_e4_templates_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emu.proxy.modes.persistence.TEMPLATES_AT_MOST", 3)
     server = Server("abcde", affinity=10000.0)
-    names = [server.choose((f"127.244.1.{last}", 1)) for last in range(4)]
-    assert names == list("edcb")
-    assert [server.choose((f"127.244.1.{last}", 1)) for last in range(1, 4)] == names[1:]
-    assert server.choose(("127.244.1.0", 1)) == "a"
+    names = [server.choose((f"127.244.1.{last}", 1)) for last in (0, 1, 2, 0, 3)]
+    assert names == list("edceb")
+    assert [server.choose((f"127.244.1.{last}", 1)) for last in (0, 2, 3)] == list("ecb")
+    # Client 1 has made room: it was not seen for the longest time.
+    assert server.choose(("127.244.1.1", 1)) == "a"
 
 
 def test_e4_expired_templates_make_room() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from itertools import chain
 from random import Random
 
 import pytest
@@ -250,6 +251,15 @@ def test_e3_lblcr_grows_under_overload_and_shrinks_after_a_day_without_change() 
     assert server.pick(now=DAY + 2) == "A"
 
 
+def test_e3_lblcr_forgets_a_set_that_was_not_used_for_a_day() -> None:
+    server = in_order("lblcr", "AB")
+    a, b = server.listed
+    assert server.pick(now=0.0) == "A"
+    a.active, b.active = 1, 0
+    assert server.pick(now=DAY - 1) == "A"
+    assert server.pick(now=2 * DAY - 1) == "B"
+
+
 def test_e3_mh_hash_is_the_kernels_siphash() -> None:
     numbers = [0, 1, 2654435761, 0xFFFFFFFF, 127 << 24]
     # Python's own hash of bytes is SipHash-1-3, with a key of zeros when it is not randomized.
@@ -338,7 +348,9 @@ def up(listed: list[Destination]) -> list[Destination]:
 class Definitions:
     """The definitions, with what they remember. They look at the whole list each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, flags: tuple[str, ...]) -> None:
+        self.port = bool({"sh-port", "mh-port"} & set(flags))
+        self.fallback = bool({"sh-fallback", "mh-fallback"} & set(flags))
         self.last: Destination | None = None
         self.before_last: list[Destination] = []
         self.current = 0
@@ -411,8 +423,17 @@ class Definitions:
             filled += 1
             if filled >= listed[at].weight:
                 at, filled = (at + 1) % len(listed), 0
-        found = buckets[(to_int(client[0]) * 2654435761) & 255]
-        return found if found.weight > 0 else None
+        key = (to_int(client[0]) + (client[1] if self.port else 0)) * 2654435761
+        return self.fall_back(
+            [buckets[key & 255]], (buckets[(key + s) & 255] for s in self.walk(key & 255, 256))
+        )
+
+    def walk(self, start: int, size: int) -> list[int]:
+        return [(start + offset) % size for offset in range(size)] if self.fallback else []
+
+    @staticmethod
+    def fall_back(first: list[Destination], others: Iterable[Destination]) -> Destination | None:
+        return next((found for found in chain(first, others) if found.weight > 0), None)
 
     def fo(self, listed: list[Destination], client: tuple[str, int], now: float) -> Destination | None:
         return max(up(listed), key=lambda d: d.weight, default=None)
@@ -456,8 +477,12 @@ class Definitions:
                 for _ in range(((weight // step) >> shift) or min(weight, 1)):
                     if len(table) < TABLE_SIZE:
                         table[next(place for place in preference if place not in table)] = destination
-        found = table[hashed(to_int(client[0]), 2654435761) % TABLE_SIZE]
-        return found if found.weight > 0 else None
+        key = to_int(client[0]) + (client[1] if self.port else 0)
+        place = hashed(key, 2654435761) % TABLE_SIZE
+        walk = self.walk(place, TABLE_SIZE) if up(listed) else []
+        return self.fall_back(
+            [table[place]], (table[hashed(key + offset, 2654435761) % TABLE_SIZE] for offset in walk)
+        )
 
     @staticmethod
     def preference(destination: Destination) -> Iterator[int]:
@@ -468,15 +493,30 @@ class Definitions:
         return iter([(offset + turn * skip) % TABLE_SIZE for turn in range(TABLE_SIZE)])
 
 
-@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
-def test_e3_definition(scheduler: str) -> None:
+@pytest.mark.parametrize(
+    "named",
+    [
+        *SCHEDULERS,
+        "sh sh-port",
+        "sh sh-fallback",
+        "sh sh-port sh-fallback",
+        "mh mh-port",
+        "mh mh-port mh-fallback",
+    ],
+)
+def test_e3_definition(named: str) -> None:
     """Random histories of servers that come, go, change weight, and have connections."""
-    for seed in range(3 if scheduler == "mh" else 60):
+    scheduler, *flags = named.split()
+    for seed in range(4 if scheduler == "mh" else 60):
         random = Random(seed)
-        server, definitions = Server(scheduler), Definitions()
+        server, definitions = Server(scheduler, *flags), Definitions(tuple(flags))
         definitions.changed([], [])
         define: Definition = getattr(definitions, scheduler)
-        for step in range(12 if scheduler == "mh" else 120):
+        for number in range(4):
+            before = list(server.listed)
+            server.add(f"127.244.{seed}.{number + 200}:80", random.randint(0, 3))
+            definitions.changed(before, server.listed)
+        for step in range(30 if scheduler == "mh" else 120):
             before = list(server.listed)
             match random.choice(["add", "remove", "weigh", *["pick"] * 6, *["load"] * 3]):
                 case "add" if len(before) < 12:
@@ -490,9 +530,9 @@ def test_e3_definition(scheduler: str) -> None:
                     definitions.changed(before, server.listed)
                 case "load" if before:
                     loaded = random.choice(before)
-                    loaded.active, loaded.inactive = random.randint(0, 9), random.randint(0, 900)
+                    loaded.active, loaded.inactive = random.randint(0, 3), random.choice([0, 0, 256, 300])
                 case "pick":
-                    client = (f"127.244.1.{random.randint(2, 250)}", 1000)
+                    client = (f"127.244.1.{random.randint(2, 250)}", random.randint(40000, 50000))
                     expected = define(list(server.listed), client, float(step))
                     assert server.scheduler.pick(client, float(step)) is expected, (scheduler, seed, step)
 
