@@ -1,4 +1,7 @@
-"""Run the benchmarks that are named, or all: `python -m benchmarks [api] [policy] [startup] [services]`."""
+"""Run the benchmarks that are named, or all: `python -m benchmarks [api] [policy] [startup] [services]`.
+
+`--quick` takes one round of `services` instead of several: less exact, for a first look.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,16 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(BENCHMARKS)
+    names = [name for name in sys.argv[1:] if name != "--quick"] or list(BENCHMARKS)
     for name in names:
         if name not in BENCHMARKS:
             print(f'there is no benchmark "{name}"; there are {", ".join(BENCHMARKS)}', file=sys.stderr)
             return 2
+    chosen = BENCHMARKS
+    if "--quick" in sys.argv[1:]:
+        chosen = {**BENCHMARKS, "services": lambda: services.run(rounds=1)}
     for name in names:
-        BENCHMARKS[name]()
+        chosen[name]()
     return 0
 
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
-SECONDS = 3
 _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
@@ -21,7 +20,7 @@ def available() -> bool:
     return shutil.which("wrk") is not None
 
 
-def load(url: str, *, connections: int, close: bool = False, seconds: int = SECONDS) -> Figures:
+def load(url: str, *, connections: int, close: bool = False, seconds: int = 1) -> Figures:
     """Requests from one thread; `close` makes each of them a connection of its own."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
     if close:
@@ -34,5 +33,5 @@ def load(url: str, *, connections: int, close: bool = False, seconds: int = SECO
     return Figures(
         requests,
         float(transfer[1]) * _UNITS[transfer[2]],
-        sum(map(int, errors.groups())) if errors else 0 + (int(non_2xx[1]) if non_2xx else 0),
+        (sum(map(int, errors.groups())) if errors else 0) + (int(non_2xx[1]) if non_2xx else 0),
     )
