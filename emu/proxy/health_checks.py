@@ -54,14 +54,16 @@ class HealthChecks:
         """The proxy has put changes in force, or another mode."""
         touched: dict[str, list[PortState]] = {}
         for name, port in changes.ports.items():
-            ports = touched.setdefault(name.partition(":")[0], [])
-            if port is not None:
-                ports.append(port)
+            key = name.partition(":")[0]
+            if port is not None and health_check_port(port.service):
+                touched.setdefault(key, []).append(port)
+            elif key in self._services:
+                touched.setdefault(key, [])
         for key, ports in touched.items():
-            if ports and health_check_port(ports[0].service):
+            if ports:
                 self._services[key] = ports
             else:
-                self._services.pop(key, None)
+                del self._services[key]
         if self._configuration != self._proxy.configuration:
             self._configuration = self._proxy.configuration
             self._settle(self._services.keys() | touched.keys())
