@@ -9,7 +9,7 @@ import pytest
 from .conftest import Bench
 
 KERNEL_MODES = ("iptables", "ipvs", "nftables")
-NODE_PORT: dict[str, Any] = {"type": "NodePort", "ports": [{"port": 8000, "nodePort": 32701}]}
+NODE_PORT: dict[str, Any] = {"type": "NodePort", "ports": [{"port": 8000, "nodePort": 23701}]}
 
 
 @pytest.mark.parametrize("mode", [*KERNEL_MODES, "userspace"])
@@ -39,13 +39,13 @@ async def test_e9_ipvs_without_a_local_endpoint_serves_the_clients_of_the_node(b
     bench.service(externalTrafficPolicy="Local", **NODE_PORT)
     bench.endpoints(66)
     for source in (bench.ip(9), bench.ip(240)):
-        assert await bench.ask(source, bench.ip(240), 32701) == [f"{bench.ip(66)}:8080", source, "handover"]
+        assert await bench.ask(source, bench.ip(240), 23701) == [f"{bench.ip(66)}:8080", source, "handover"]
     for source in ("127.0.0.1", bench.ip(70)):
         with pytest.raises(TimeoutError):
-            await bench.ask(source, bench.ip(240), 32701, timeout=0.2)
+            await bench.ask(source, bench.ip(240), 23701, timeout=0.2)
     # C17: where one is local, nobody is led past it.
     bench.endpoints(2, 66)
-    assert {(await bench.ask(bench.ip(9), bench.ip(240), 32701))[0] for _ in range(6)} == {
+    assert {(await bench.ask(bench.ip(9), bench.ip(240), 23701))[0] for _ in range(6)} == {
         f"{bench.ip(2)}:8080"
     }
 
@@ -70,9 +70,9 @@ async def test_c17_without_a_detector_the_kernel_drops_pods_too(bench: Bench) ->
     bench.service(externalTrafficPolicy="Local", **NODE_PORT)
     bench.endpoints(66)
     with pytest.raises(TimeoutError):
-        await bench.ask(bench.ip(9), bench.ip(240), 32701, timeout=0.2)
+        await bench.ask(bench.ip(9), bench.ip(240), 23701, timeout=0.2)
     assert not bench.proxy.flows.lines()
-    assert (await bench.ask(bench.ip(240), bench.ip(240), 32701))[1] == bench.ip(240)
+    assert (await bench.ask(bench.ip(240), bench.ip(240), 23701))[1] == bench.ip(240)
 
 
 async def test_c18_node_ports_move_with_the_configuration(bench: Bench) -> None:
@@ -80,11 +80,11 @@ async def test_c18_node_ports_move_with_the_configuration(bench: Bench) -> None:
     bench.service(**NODE_PORT)
     bench.endpoints(2)
     bench.configure(node_port_addresses=(f"{bench.ip(241)}/32",))
-    assert (await bench.ask("127.0.0.2", bench.ip(241), 32701))[0] == f"{bench.ip(2)}:8080"
+    assert (await bench.ask("127.0.0.2", bench.ip(241), 23701))[0] == f"{bench.ip(2)}:8080"
     with pytest.raises(ConnectionRefusedError):
-        await bench.ask("127.0.0.2", bench.ip(240), 32701)
+        await bench.ask("127.0.0.2", bench.ip(240), 23701)
     bench.configure(node_port_addresses=())
-    assert (await bench.ask("127.0.0.2", bench.ip(240), 32701))[0] == f"{bench.ip(2)}:8080"
+    assert (await bench.ask("127.0.0.2", bench.ip(240), 23701))[0] == f"{bench.ip(2)}:8080"
 
 
 async def test_g5_the_userspace_mode_enforces_no_source_ranges(bench: Bench) -> None:
