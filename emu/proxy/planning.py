@@ -163,8 +163,8 @@ class Planner:
         if endpoint is None:
             return Choice(Verdict.REFUSED, plan, f"the scheduler has no destination for {client[0]}")
         source = plan.masquerade
-        if not source and endpoint.address == client[0]:
-            # A pod must not see its own address as its client's.
+        if not source and endpoint.address == client[0] != plan.node.address:
+            # A pod must not see its own address as its client's; one in the host network sees the node.
             source = plan.node.bridge
         return Choice(Verdict.FORWARDED, plan, "", endpoint, source)
 

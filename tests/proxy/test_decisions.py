@@ -198,6 +198,14 @@ def test_c10_a_pod_does_not_see_itself(mode: str, external: str, way: str) -> No
     assert choice.source in (pod_ip(1, 1), node_ip(1))
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("way", list(WAYS))
+def test_c10_a_pod_in_the_host_network_sees_the_node(mode: str, way: str) -> None:
+    endpoint = {"addresses": [node_ip(1)], "nodeName": "n1", "conditions": {}}
+    verdicts, found, seen = world_of(mode, endpoint).flow(node_ip(1), *WAYS[way], tries=2)
+    assert (verdicts, found, seen) == ({"forwarded"}, {node_ip(1)}, {node_ip(1)})
+
+
 @pytest.mark.parametrize("mode", KERNEL_MODES)
 def test_c12_affinity_is_of_a_service_port_on_a_node(mode: str) -> None:
     endpoints = [on(1, last) for last in range(2, 10)]
