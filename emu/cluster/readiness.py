@@ -92,7 +92,7 @@ class Readiness:
             )
         )
         self.missing = ["kube-proxy"]
-        await self._proxy_healthy()
+        await self._proxy_synchronized()
         self.missing = []
 
     def _watch(self, view: type[T]) -> Reflector[T]:
@@ -110,13 +110,14 @@ class Readiness:
                 return
             await self._changed.wait()
 
-    async def _proxy_healthy(self) -> None:
-        url = f"http://127.0.0.1:{self._settings.config.fixed_ports.proxy_metrics}/healthz"
+    async def _proxy_synchronized(self) -> None:
+        """Wait until kube-proxy is healthy and its rules are in force: `status` is there from then on."""
+        url = f"http://127.0.0.1:{self._settings.config.fixed_ports.proxy_healthz}/healthz"
         async with aiohttp.ClientSession() as session:
             while True:
                 try:
                     async with session.get(url) as response:
-                        if response.status == 200:
+                        if response.status == 200 and "status" in await response.json():
                             return
                 except aiohttp.ClientError:
                     pass  # it is starting
