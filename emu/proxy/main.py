@@ -53,7 +53,7 @@ async def run(settings: Settings) -> None:
         proxy = Proxy(
             plane, _initial_configuration(config), policies.engine, settings.state.node_socket, unbound
         )
-        status = Status(plane, proxy, config.fixed_ports)
+        status = Status(plane, proxy, config.fixed_ports, (config.ranges.services,))
         health_checks = HealthChecks(plane, proxy, unchecked)
         gateway = Gateway(Dialer(plane, proxy, Resolver(plane, config)), Pods(client))
         async with _closing(proxy, status, health_checks, gateway), asyncio.TaskGroup() as tasks:

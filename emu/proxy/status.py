@@ -1,4 +1,4 @@
-"""kube-proxy's own endpoints: health on every node's address; metrics, mode and flows on 127.0.0.1."""
+"""kube-proxy's own endpoints: health on every node's address; metrics, mode, rules and flows on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from emu.proxy.configuration import ProxyConfiguration, section_of
 from emu.proxy.exposition import CONTENT_TYPE, pieces
 from emu.proxy.http_ports import At, HttpPorts, local_address
 from emu.proxy.proxy import Proxy
+from emu.proxy.rules_endpoint import rules_handler
 from emu.proxy.sync_health import Answer, eligible, healthz, livez
 from emu.proxy.tables import LOCALHOST
 
@@ -31,10 +32,11 @@ _NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 class Status:
     """The HTTP servers of the proxy. Needs a running loop."""
 
-    def __init__(self, plane: Plane, proxy: Proxy, ports: Ports) -> None:
+    def __init__(self, plane: Plane, proxy: Proxy, ports: Ports, service_cidrs: tuple[str, ...]) -> None:
         self._plane = plane
         self._proxy = proxy
         self._ports = ports
+        self._service_cidrs = service_cidrs
         self._nodes: dict[str, Node] = {}
         """By address."""
         self._health = HttpPorts(plane, web.Server(self._answer_probe, access_log=None), _unbound)
@@ -50,6 +52,7 @@ class Status:
         app.router.add_get("/configz", self._configz)
         app.router.add_get("/healthz", _ok)
         app.router.add_get("/flows", self._flows)
+        app.router.add_get("/rules", rules_handler(self._proxy, self._service_cidrs))
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         self._exit.push_async_callback(runner.cleanup)

@@ -1,0 +1,101 @@
+"""`/rules` of kube-proxy: what the real one would have programmed, as text.
+
+`GET /rules?mode=M&node=N&service=NAMESPACE/NAME&part=TOOL&walk=true`, all of them optional. What names
+nothing is answered with 400 or 404 and one sentence that names the remedy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
+
+from aiohttp import web
+
+from emu.core.config import ProxyMode
+from emu.proxy.proxy import Proxy
+from emu.proxy.rules import PARTS, rules_text
+from emu.proxy.rules.view import View, connections_of, view_of
+from emu.proxy.rules.walk import walk_table
+from emu.proxy.tables import NodeInfo
+
+
+class _QuestionError(Exception):
+    """What was asked makes no sense (400) or names what is not there (404); the message is for the user."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class _Question(NamedTuple):
+    mode: ProxyMode
+    part: str
+    node: NodeInfo
+    service: str
+    walk: bool
+
+
+def rules_handler(
+    proxy: Proxy, service_cidrs: tuple[str, ...]
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The handler of `/rules`. Text is made in a thread: connections do not wait for large clusters."""
+
+    async def rules(request: web.Request) -> web.StreamResponse:
+        try:
+            question = _question(proxy, request.query)
+            frontends = tuple(proxy.tables.frontends.values())
+            connections = connections_of(frontends, proxy.planner, question.node)
+            configuration = proxy.configuration
+
+            def answer() -> str:
+                view = view_of(frontends, connections, configuration, question.node, service_cidrs)
+                return _answer(question, view)
+
+            return web.Response(text=await asyncio.to_thread(answer))
+        except _QuestionError as error:
+            return web.Response(text=f"{error}\n", status=error.status)
+
+    return rules
+
+
+def _question(proxy: Proxy, query: Mapping[str, str]) -> _Question:
+    """What is asked for. Raises _QuestionError."""
+    name = query.get("mode") or proxy.configuration.mode
+    if name not in list(ProxyMode):
+        raise _QuestionError(400, f'there is no mode "{name}": take one of {", ".join(ProxyMode)}')
+    mode = ProxyMode(name)
+    part = query.get("part", "")
+    if part and part not in PARTS[mode]:
+        raise _QuestionError(400, f'{mode} mode has no part "{part}": take one of {", ".join(PARTS[mode])}')
+    service = query.get("service", "")
+    if service and (service.count("/") != 1 or not all(service.split("/"))):
+        raise _QuestionError(400, f'"{service}" names no Service: write NAMESPACE/NAME, such as default/web')
+    return _Question(mode, part, _node(proxy, query.get("node", "")), service, query.get("walk") == "true")
+
+
+def _node(proxy: Proxy, name: str) -> NodeInfo:
+    nodes = proxy.tables.node_order
+    if not nodes:
+        raise _QuestionError(
+            404, "kube-proxy knows no node yet: wait until `emu status` says that all is Ready"
+        )
+    if not name:
+        return nodes[0]
+    for node in nodes:
+        if node.name == name:
+            return node
+    raise _QuestionError(404, f'there is no node "{name}": `kubectl get nodes` lists those that are there')
+
+
+def _answer(question: _Question, view: View) -> str:
+    service = question.service
+    if service and not any(port.service == service for port in view.ports):
+        raise _QuestionError(
+            404,
+            f'there are no rules for a Service "{service}": `kubectl get services -A` lists those that are '
+            "there, and the ones with a CLUSTER-IP have rules",
+        )
+    if question.walk:
+        return walk_table(view, service)
+    return rules_text(question.mode, view.of_service(service) if service else view, question.part)
