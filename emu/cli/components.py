@@ -18,7 +18,6 @@ _COMPONENTS = (
     ("apiserver", "emu.api.server", "Run the API server."),
     ("controllers", "emu.controllers.manager", "Run the controllers and the scheduler."),
     ("coredns", "emu.coredns.main", "Run cluster DNS."),
-    ("proxy", "emu.proxy.main", "Run kube-proxy for all nodes, and the gateway."),
     ("nodes", "emu.cluster.nodes", "Run every node of the configuration, one process each."),
 )
 
@@ -33,6 +32,7 @@ def register(app: typer.Typer) -> None:
     for name, module, description in _COMPONENTS:
         app.command(name, help=description, rich_help_panel=_PANEL)(_component(name, module))
     app.command(rich_help_panel=_PANEL)(node)
+    app.add_typer(proxy, rich_help_panel=_PANEL)
 
 
 def _component(name: str, module: str) -> Callable[..., int]:
@@ -63,6 +63,50 @@ def node(
 
     settings = _settings(state_dir, config, log_level, log_format)
     return run_component(name, settings, run(settings, name))
+
+
+proxy = typer.Typer(
+    name="proxy",
+    help="Run kube-proxy for all nodes, and the gateway; or ask the running one.",
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+
+
+@proxy.callback()
+def run_proxy(
+    context: typer.Context,
+    state_dir: StateDirOption = None,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
+) -> int:
+    """Run kube-proxy unless a command of its own follows."""
+    if context.invoked_subcommand is not None:
+        context.obj = state_dir
+        return 0
+    return _component("proxy", "emu.proxy.main")(state_dir, config, log_level, log_format)
+
+
+@proxy.command()
+def rules(
+    context: typer.Context,
+    mode: Annotated[
+        str, typer.Option(help="iptables, ipvs, nftables or userspace (default: the mode in force).")
+    ] = "",
+    service: Annotated[str, typer.Option(help="Only what concerns one Service: NAMESPACE/NAME.")] = "",
+    node: Annotated[str, typer.Option(help="On which node (default: the first).")] = "",
+    part: Annotated[str, typer.Option(help="Of ipvs: ipvsadm, ipset or iptables-save (default: all).")] = "",
+    walk: Annotated[
+        bool, typer.Option("--walk", help="How many rules iptables mode walks for a new connection.")
+    ] = False,
+    state_dir: StateDirOption = None,
+) -> int:
+    """Show what the real kube-proxy would have programmed on a node."""
+    from emu.cli.proxy_rules import show_rules
+
+    query = {"mode": mode, "service": service, "node": node, "part": part, "walk": "true" if walk else ""}
+    return show_rules(state_dir or context.obj, query)
 
 
 def _settings(

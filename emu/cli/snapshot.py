@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from emu import __version__
+from emu.cli.running import running
 from emu.client.applying import Imported, import_manifests
 from emu.client.changes import counted, report
 from emu.client.discovery import Kind, served_kinds
@@ -22,8 +23,6 @@ from emu.client.manifests import SNAPSHOT_MARK, STANDARD_INPUT, Manifest, load_m
 from emu.client.rest import ApiError, ApiUnreachable, Client
 from emu.client.snapshots import snapshot
 from emu.client.yaml_writer import write_documents
-from emu.cluster import statedir
-from emu.cluster.config import running_settings
 from emu.controllers.bootstrap import DNS_PORT, system_objects
 from emu.core.config import ClusterConfig
 from emu.core.errors import UserError
@@ -36,7 +35,7 @@ _NEVER_SAVED = frozenset({"Event", "Lease", "Node", "IPAddress"})
 
 def save(state_dir: Path | None, file: Path) -> int:
     """`emu snapshot save`."""
-    settings = _running(state_dir)
+    settings = running(state_dir)
     documents = _with_client(settings, lambda client: _objects(client, settings.config))
     text = _header(settings, len(documents)) + write_documents(documents)
     if file == STANDARD_INPUT:
@@ -52,7 +51,7 @@ def save(state_dir: Path | None, file: Path) -> int:
 
 def load(state_dir: Path | None, files: list[Path]) -> int:
     """`emu snapshot load`. Returns 1 when something was refused."""
-    settings = _running(state_dir)
+    settings = running(state_dir)
     manifests = load_manifests(files)
     imported = _with_client(settings, lambda client: _import(client, settings, manifests))
     for applied in imported.applied:
@@ -114,13 +113,6 @@ def _write(file: Path, text: str) -> None:
         raise UserError(
             f"{file} cannot be written ({error.strerror}): name a file in a directory that you may write to"
         ) from None
-
-
-def _running(state_dir: Path | None) -> Settings:
-    settings = running_settings(state_dir)
-    if statedir.running_pid(settings.state) is None:
-        raise UserError(f"no cluster is running in {settings.state.root}: start one with `emu up`")
-    return settings
 
 
 def _with_client(settings: Settings, use: Callable[[Client], Awaitable[T]]) -> T:
