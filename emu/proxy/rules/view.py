@@ -16,7 +16,7 @@ from emu.proxy.configuration import ProxyConfiguration
 from emu.proxy.modes.ipvs import IpvsBalancer
 from emu.proxy.paths import Way
 from emu.proxy.planning import Planner
-from emu.proxy.tables import Address, Frontend, NodeInfo, Tables
+from emu.proxy.tables import Address, Frontend, NodeInfo
 
 LARGE_CLUSTER_ENDPOINTS = 1000
 """With more endpoints than this iptables rules lose the comments that are repeated for each endpoint."""
@@ -124,31 +124,42 @@ class View(NamedTuple):
         return self._replace(ports=tuple(p for p in self.ports if p.service == service), whole=False)
 
 
-def view_of(tables: Tables, planner: Planner, node: NodeInfo, service_cidrs: tuple[str, ...]) -> View:
-    """What a node's kube-proxy would know. Service ports are ordered by name."""
-    frontends = [f for f in tables.frontends.values() if f.way is Way.CLUSTER_IP]
-    frontends.sort(key=lambda frontend: (frontend.port.name, frontend.port.protocol))
-    proxy_ports = _proxy_ports(f"{f.port.name}/{f.port.protocol}" for f in frontends)
+def view_of(
+    frontends: Iterable[Frontend],
+    connections: Mapping[Address, Connections],
+    configuration: ProxyConfiguration,
+    node: NodeInfo,
+    service_cidrs: tuple[str, ...],
+) -> View:
+    """What a node's kube-proxy would know of frontends. Service ports are ordered by name."""
+    of_ports = [frontend for frontend in frontends if frontend.way is Way.CLUSTER_IP]
+    of_ports.sort(key=lambda frontend: (frontend.port.name, frontend.port.protocol))
+    proxy_ports = _proxy_ports(f"{f.port.name}/{f.port.protocol}" for f in of_ports)
     ports = tuple(
         _service_port(frontend, node, proxy_port)
-        for frontend, proxy_port in zip(frontends, proxy_ports, strict=True)
+        for frontend, proxy_port in zip(of_ports, proxy_ports, strict=True)
     )
     return View(
         node=node,
         ports=ports,
-        configuration=planner.configuration,
-        connections=dict(_connections(tables, planner, node)),
+        configuration=configuration,
+        connections=connections,
         service_cidrs=service_cidrs,
         large=sum(len(port.endpoints) for port in ports) > LARGE_CLUSTER_ENDPOINTS,
     )
 
 
-def _connections(tables: Tables, planner: Planner, node: NodeInfo) -> Iterator[tuple[Address, Connections]]:
-    for address, frontend in tables.frontends.items():
+def connections_of(
+    frontends: Iterable[Frontend], planner: Planner, node: NodeInfo
+) -> dict[Address, Connections]:
+    """The connections that virtual servers of ipvs have on a node at this moment."""
+    found: dict[Address, Connections] = {}
+    for frontend in frontends:
         balancer = planner.balancer_at(frontend, node.name)
         if isinstance(balancer, IpvsBalancer):
             keys = [endpoint.key for endpoint in frontend.port.endpoints]
-            yield address, {key: balancer.connections(key) for key in keys}
+            found[frontend.address] = {key: balancer.connections(key) for key in keys}
+    return found
 
 
 def _service_port(frontend: Frontend, node: NodeInfo, proxy_port: int) -> ServicePort:

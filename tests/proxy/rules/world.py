@@ -10,7 +10,7 @@ import msgspec
 from emu.core.objects import EndpointSlice, Node, Service
 from emu.proxy.configuration import ProxyConfiguration
 from emu.proxy.planning import Planner
-from emu.proxy.rules.view import View, view_of
+from emu.proxy.rules.view import View, connections_of, view_of
 from emu.proxy.tables import Tables
 
 HTTP = {"port": 80, "protocol": "TCP"}
@@ -70,7 +70,10 @@ class World:
     def view(self, node: str = "node-1") -> View:
         changes = self.tables.take_changes()
         self.planner.changed(changes.addresses, changes.ports)
-        return view_of(self.tables, self.planner, self.tables.nodes[node], ("10.96.0.0/12",))
+        frontends = tuple(self.tables.frontends.values())
+        where = self.tables.nodes[node]
+        connections = connections_of(frontends, self.planner, where)
+        return view_of(frontends, connections, self.planner.configuration, where, ("10.96.0.0/12",))
 
 
 def everything() -> World:
