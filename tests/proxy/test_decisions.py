@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from emu.core.addresses import to_int
 from emu.core.config import ProxyMode
+from emu.core.ranges import contains
 from emu.proxy.paths import OUTSIDE as OUTSIDE_CLIENT
 from emu.proxy.paths import Client, ClientKind
 from emu.proxy.tables import Address
@@ -292,6 +294,17 @@ def test_e9_with_both_policies_local_there_is_no_real_server() -> None:
     assert world.planner.listens(world.frontend(node_ip(2), NODE_PORT))
 
 
+def test_e9_source_ranges_drop_before_ipvs_refuses() -> None:
+    local = {"externalTrafficPolicy": "Local", "internalTrafficPolicy": "Local"}
+    nowhere = {"addresses": ["127.220.9.9"], "nodeName": None, "conditions": {}}
+    world = world_of("ipvs", nowhere, loadBalancerSourceRanges=["127.220.0.0/16"], **local)
+    assert world.decide(OUTSIDE, *WAYS["LB"]).verdict == "refused"
+    assert world.decide(CLIENTS["pod"], *WAYS["LB"]).verdict == "dropped"
+    # Who is dropped must not be refused by a socket that is missing.
+    assert world.planner.listens(world.frontend(*WAYS["LB"]))
+    assert not world.planner.listens(world.frontend(*WAYS["externalIP"]))
+
+
 # --- C17: no detector ---
 
 
@@ -301,6 +314,15 @@ def test_c17_without_a_detector_pods_count_as_outside(mode: str) -> None:
     world.configure(detects_local=False)
     verdicts = {who: world.decide(ip, *WAYS["NodePort"]).verdict.value for who, ip in CLIENTS.items()}
     assert verdicts == dict.fromkeys(CLIENTS, "dropped") | {"node": "forwarded"}
+
+
+def test_c17_the_filter_then_keeps_pods_out_and_lets_the_node_in() -> None:
+    world = world_of("iptables", on(2), externalTrafficPolicy="Local")
+    world.configure(detects_local=False)
+    allowed = world.planner.allowed_sources(world.frontend(*WAYS["NodePort"]))
+    # The node has two addresses, its own and the bridge's, and that lies among those of its pods.
+    assert [contains(allowed, to_int(ip)) for ip in (node_ip(1), pod_ip(1, 1))] == [True, True]
+    assert not any(contains(allowed, to_int(ip)) for ip in (pod_ip(1, 9), pod_ip(2, 1), node_ip(2), OUTSIDE))
 
 
 # --- C18: node ports ---
@@ -418,6 +440,13 @@ def test_g5_the_userspace_mode_reads_endpoints_and_nothing_of_slices() -> None:
     world.take()
     world.configure(mode=ProxyMode.IPTABLES)
     assert world.flow(OUTSIDE, node_ip(1), NODE_PORT)[1] == {pod_ip(1, 2)}
+
+
+def test_g5_a_load_balancer_knows_policies_again_when_the_userspace_mode_ends() -> None:
+    world = world_of("userspace", on(1), externalTrafficPolicy="Local")
+    assert world.flow(OUTSIDE, *WAYS["LB"])[2] == {node_ip(1), node_ip(2)}
+    world.configure(mode=ProxyMode.NFTABLES)
+    assert world.flow(OUTSIDE, *WAYS["LB"])[::2] == ({"forwarded"}, {OUTSIDE})
 
 
 # --- two Services, one address ---

@@ -98,6 +98,12 @@ async def test_g5_the_userspace_mode_waits_for_endpoints_and_drops_them_after(sw
     await settle()
     assert not watch.running
     assert set(await bench.spread(bench.ip(9), 4)) == {f"{bench.ip(2)}:8080"}
+    # Next time it begins with nothing of what it knew.
+    switched.to("userspace")
+    await settle()
+    switched.watches[-1].synced.set()
+    await switched.switch.settled.wait()
+    assert await bench.ask(bench.ip(9), bench.vip, 8000) == []
 
 
 async def test_the_last_configuration_wins(switched: Switched) -> None:
