@@ -153,7 +153,7 @@ class Tables:
         self._clients: dict[str, Client] = {}
         self._hosts: dict[str, Client] = {}
         self._pod_ranges: list[tuple[int, int, Client]] = []
-        self._node_order: tuple[NodeInfo, ...] = ()
+        self._node_order: tuple[NodeInfo, ...] | None = ()
 
     def set_service(self, key: str, service: Service | None) -> None:
         """A Service was added, changed or (None) deleted."""
@@ -215,8 +215,9 @@ class Tables:
             del self.nodes[name]
         else:
             self.nodes[name] = now
-        self._node_order = tuple(sorted(self.nodes.values(), key=lambda info: to_int(info.address)))
-        self._place_clients()
+        self._node_order = None
+        self._clients.clear()
+        self._hosts.clear()
         self._dirty.update(self._services)
         return True
 
@@ -228,6 +229,8 @@ class Tables:
     @property
     def node_order(self) -> tuple[NodeInfo, ...]:
         """All nodes by address; the first is where clients from outside enter."""
+        if self._node_order is None:
+            self._node_order = tuple(sorted(self.nodes.values(), key=lambda info: to_int(info.address)))
         return self._node_order
 
     def client(self, ip: str) -> Client:
@@ -258,19 +261,21 @@ class Tables:
         return union(pairs)
 
     def _place_clients(self) -> None:
-        self._clients.clear()
+        """Once for all changes of nodes before the next client, so that many nodes may come at once."""
         self._hosts = {
             ip: Client(ClientKind.NODE, node.name)
-            for node in reversed(self._node_order)
+            for node in reversed(self.node_order)
             for ip in (node.address, node.bridge)
         }
         self._pod_ranges = sorted(
             (*cidr_bounds(node.pod_cidr), Client(ClientKind.POD, node.name))
-            for node in self._node_order
+            for node in self.node_order
             if node.pod_cidr
         )
 
     def _classify(self, ip: str) -> Client:
+        if not self._hosts:
+            self._place_clients()
         host = self._hosts.get(ip)
         if host is not None:
             return host
@@ -346,17 +351,17 @@ class Tables:
                 if ingress.ip and ingress.ip_mode == "VIP":
                     yield Frontend(Address(ingress.ip, service_port.port, protocol), Way.LOAD_BALANCER, port)
         if service_port.node_port and spec.type in ("NodePort", "LoadBalancer"):
-            for node in self._node_order:
+            for node in self.node_order:
                 yield Frontend(
                     Address(node.address, service_port.node_port, protocol), Way.NODE_PORT, port, node.name
                 )
-            if self._node_order:
+            if self.node_order:
                 # A host has one 127.0.0.1; here it is the first node's.
                 yield Frontend(
                     Address(LOCALHOST, service_port.node_port, protocol),
                     Way.NODE_PORT,
                     port,
-                    self._node_order[0].name,
+                    self.node_order[0].name,
                 )
 
 
