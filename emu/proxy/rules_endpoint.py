@@ -7,6 +7,7 @@ nothing is answered with 400 or 404 and one sentence that names the remedy.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from aiohttp import web
 from emu.core.config import ProxyMode
 from emu.proxy.proxy import Proxy
 from emu.proxy.rules import PARTS, rules_text
-from emu.proxy.rules.view import View, connections_of, view_of
+from emu.proxy.rules.view import View, real_servers_of, view_of
 from emu.proxy.rules.walk import walk_table
 from emu.proxy.tables import NodeInfo
 
@@ -45,11 +46,11 @@ def rules_handler(
         try:
             question = _question(proxy, request.query)
             frontends = tuple(proxy.tables.frontends.values())
-            connections = connections_of(frontends, proxy.planner, question.node)
+            real_servers = real_servers_of(frontends, proxy.planner, question.node, time.monotonic())
             configuration = proxy.configuration
 
             def answer() -> str:
-                view = view_of(frontends, connections, configuration, question.node, service_cidrs)
+                view = view_of(frontends, real_servers, configuration, question.node, service_cidrs)
                 return _answer(question, view)
 
             return web.Response(text=await asyncio.to_thread(answer))

@@ -32,7 +32,7 @@ _NO_SNIFFING = {"X-Content-Type-Options": "nosniff"}
 class Status:
     """The HTTP servers of the proxy. Needs a running loop."""
 
-    def __init__(self, plane: Plane, proxy: Proxy, ports: Ports, service_cidrs: tuple[str, ...]) -> None:
+    def __init__(self, plane: Plane, proxy: Proxy, ports: Ports, service_cidrs: tuple[str, ...] = ()) -> None:
         self._plane = plane
         self._proxy = proxy
         self._ports = ports

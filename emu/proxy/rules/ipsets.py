@@ -150,9 +150,11 @@ def _load_balancer_entries(port: ServicePort, view: View, ip: str, member: str) 
 
 
 def _node_port_entries(port: ServicePort, view: View) -> Iterator[tuple[str, str]]:
-    member, suffix = str(port.node_port), port.protocol.upper()
+    ips = view.outer_node_port_ips
+    suffix, taken = port.protocol.upper(), [str(port.node_port)] if ips else []
     if port.protocol == "sctp":
-        member, suffix = f"{view.node.address},sctp:{port.node_port}", "SCTP-HASH"
-    yield f"KUBE-NODE-PORT-{suffix}", member
-    if port.external_local:
-        yield f"KUBE-NODE-PORT-LOCAL-{suffix}", member
+        suffix, taken = "SCTP-HASH", [f"{ip},sctp:{port.node_port}" for ip in ips]
+    for member in taken:
+        yield f"KUBE-NODE-PORT-{suffix}", member
+        if port.external_local:
+            yield f"KUBE-NODE-PORT-LOCAL-{suffix}", member

@@ -1,8 +1,7 @@
 """What kube-proxy programs in iptables mode, as `iptables-save` prints it.
 
 Source: pkg/proxy/iptables of Kubernetes 1.33, on a kernel without nfnetlink_acct (no nfacct matches), with
-detectLocalMode NodeCIDR and node ports at every local address. kube-proxy writes Services in no order of
-its own; here they are ordered by name.
+detectLocalMode NodeCIDR. kube-proxy writes Services in no order of its own; here they are ordered by name.
 """
 
 from __future__ import annotations
@@ -66,10 +65,18 @@ def nat_table(view: View) -> Table:
     for port in view.ports:
         _Chains(table, view, port).add()
     if view.whole or any(port.node_port for port in view.ports):
-        last = "kubernetes service nodeports; NOTE: this must be the last rule in this chain"
-        but = "" if view.configuration.localhost_node_ports else f"! -d {_LOCALHOST} "
-        table.add("KUBE-SERVICES", f"{but}{comment(last)} -m addrtype --dst-type LOCAL", "KUBE-NODEPORTS")
+        _add_node_ports(table, view)
     return table
+
+
+def _add_node_ports(table: Table, view: View) -> None:
+    why = comment("kubernetes service nodeports; NOTE: this must be the last rule in this chain")
+    if view.node_port_ips is None:
+        but = "" if view.localhost_node_ports else f"! -d {_LOCALHOST} "
+        table.add("KUBE-SERVICES", f"{but}{why} -m addrtype --dst-type LOCAL", "KUBE-NODEPORTS")
+        return
+    for ip in view.node_port_ips if view.localhost_node_ports else view.outer_node_port_ips:
+        table.add("KUBE-SERVICES", f"-d {ip}/32 {why}", "KUBE-NODEPORTS")
 
 
 def _add_filter_base(table: Table, view: View) -> None:
@@ -89,7 +96,7 @@ def _add_filter_base(table: Table, view: View) -> None:
     table.add("OUTPUT", "", "KUBE-FIREWALL")
     table.add("OUTPUT", firewall, "KUBE-PROXY-FIREWALL")
     table.add("OUTPUT", portals, "KUBE-SERVICES")
-    if view.configuration.localhost_node_ports:
+    if view.localhost_node_ports:
         # route_localnet lets the network reach 127.0.0.1: this keeps it out.
         table.add(
             "KUBE-FIREWALL",
@@ -171,8 +178,8 @@ class _Chains:
         self._table.add("KUBE-SERVICES", matches, chain)
         if view.configuration.masquerade_all:
             self._table.add(chain, matches, MARK_MASQ)
-        elif view.node.pod_cidr:
-            self._table.add(chain, f"! -s {view.node.pod_cidr} {matches}", MARK_MASQ)
+        elif view.pod_cidr:
+            self._table.add(chain, f"! -s {view.pod_cidr} {matches}", MARK_MASQ)
 
     def _add_entries(self) -> None:
         port, table = self._port, self._table
@@ -188,7 +195,7 @@ class _Chains:
             table.add("KUBE-NODEPORTS", matches, self._external)
 
     def _add_external(self) -> None:
-        port, table, pod_cidr = self._port, self._table, self._view.node.pod_cidr
+        port, table, pod_cidr = self._port, self._table, self._view.pod_cidr
         table.declare(self._external)
         where = f"{port.name} external destinations"
         if not port.external_local:

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 
 from emu.core.addresses import to_int
 from emu.core.endpoints import Endpoints
-from emu.proxy.rules.view import Connections, ServicePort, View
+from emu.proxy.modes.ipvs import RealServer
+from emu.proxy.modes.schedulers import flags_in_force
+from emu.proxy.rules.view import ServicePort, View
 from emu.proxy.tables import Address
 
 _HEADER = (
@@ -28,7 +30,9 @@ def ipvsadm_list(view: View) -> str:
     lines = list(_HEADER)
     for address, port, usable in found:
         lines.append(f"{address.protocol:<4} {address.ip}:{address.port} {_scheduler(port, view)}")
-        for key, weight, active, inactive in _real_servers(usable, view.connections.get(address, {})):
+        # kube-proxy adds them by their keys, and each goes to the head of the list.
+        added = [RealServer(endpoint.key, 1, 0, 0) for endpoint in reversed(usable)]
+        for key, weight, active, inactive in view.real_servers.get(address, added):
             lines.append(f"  -> {key:<28} {'Masq':<7} {weight:<6} {active:<10} {inactive:<10}")
     return "".join(f"{line}\n" for line in lines)
 
@@ -37,24 +41,18 @@ def _addresses(port: ServicePort, view: View) -> Iterator[tuple[Address, Endpoin
     protocol = port.protocol.upper()
     yield Address(port.cluster_ip, port.port, protocol), port.internal
     # ipvs has no drop: without local endpoints all are real servers, and the reply never comes back.
-    external = port.external or port.cluster
+    spilt = () if port.internal_local else port.cluster
+    external = port.external or spilt
     for ip in (*port.external_ips, *port.load_balancer_ips):
         yield Address(ip, port.port, protocol), external
     if port.node_port:
-        yield Address(view.node.address, port.node_port, protocol), external
-
-
-def _real_servers(usable: Endpoints, connections: Connections) -> Iterator[tuple[str, int, int, int]]:
-    """`ip:port`, weight, active and inactive connections; what is on its way out has weight 0."""
-    weights = {endpoint.key: 1 for endpoint in usable}
-    for key in dict.fromkeys((*connections, *weights)):
-        active, inactive = connections.get(key, (0, 0))
-        if key in weights or active or inactive:
-            yield key, weights.get(key, 0), active, inactive
+        for ip in view.outer_node_port_ips:
+            yield Address(ip, port.node_port, protocol), external
 
 
 def _scheduler(port: ServicePort, view: View) -> str:
     scheduler = view.configuration.scheduler
-    flags = " (mh-port)" if scheduler == "mh" else ""
+    in_force = flags_in_force(scheduler, view.configuration.scheduler_flags)
+    flags = f" ({','.join(in_force)})" if in_force else ""
     persistent = "" if port.affinity is None else f" persistent {port.affinity}"
     return f"{scheduler}{flags}{persistent}"

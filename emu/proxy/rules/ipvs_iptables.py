@@ -114,8 +114,8 @@ def _add_cluster_ip(table: Table, view: View, sets: Sets) -> None:
         return
     outside, of = "", "dst,dst"
     if not view.configuration.masquerade_all:
-        if view.node.pod_cidr:
-            outside = f"! -s {view.node.pod_cidr} "
+        if view.pod_cidr:
+            outside = f"! -s {view.pod_cidr} "
         else:
             # Without a way to tell pods from others: what the node sends from a cluster IP.
             of = "src,dst"

@@ -1,7 +1,7 @@
 """What kube-proxy programs in nftables mode, as `nft list ruleset` prints it.
 
-Source: pkg/proxy/nftables of Kubernetes 1.34 (KEP-3866), with detectLocalMode NodeCIDR and node ports at the
-node's own address, which is this mode's default. Services are ordered by name.
+Source: pkg/proxy/nftables of Kubernetes 1.34 (KEP-3866), with detectLocalMode NodeCIDR. Services are
+ordered by name.
 """
 
 from __future__ import annotations
@@ -43,15 +43,10 @@ _JUMPS = (
     ("filter-output", f"{_NEW} jump cluster-ips-check"),
 )
 _HELPER_CHAINS = {
-    "nodeport-endpoints-check": (
-        "ip daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports",
-    ),
+    "nodeport-endpoints-check": (),
     "service-endpoints-check": ("ip daddr . meta l4proto . th dport vmap @no-endpoint-services",),
     "firewall-check": ("ip daddr . meta l4proto . th dport vmap @firewall-ips",),
-    "services": (
-        "ip daddr . meta l4proto . th dport vmap @service-ips",
-        "ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports",
-    ),
+    "services": ("ip daddr . meta l4proto . th dport vmap @service-ips",),
     "masquerading": (
         f"meta mark & {_MARK} == 0x00000000 return",
         f"meta mark set meta mark ^ {_MARK}",
@@ -92,12 +87,11 @@ def _base(view: View) -> Ruleset:
         "service-ips": Container("map", _TO_PORT, "ClusterIP, ExternalIP and LoadBalancer IP traffic"),
         "service-nodeports": Container("map", _TO_NODE_PORT, "NodePort traffic"),
     }
-    if view.whole or any(port.node_port for port in view.ports):
-        ruleset.containers["nodeport-ips"].elements[view.node.address,] = ""
     for chain, hook in _BASE_CHAINS:
         ruleset.declare(chain, f"type {hook}; policy accept;")
     for chain, rules in _HELPER_CHAINS.items():
         ruleset.declare(chain, *rules)
+    _add_node_ports(ruleset, view)
     if view.service_cidrs:
         allocatable = _one_of(merged(view.service_cidrs))
         ruleset.add(
@@ -107,6 +101,21 @@ def _base(view: View) -> Ruleset:
     for chain, rule in _JUMPS:
         ruleset.add(chain, rule)
     return ruleset
+
+
+def _add_node_ports(ruleset: Ruleset, view: View) -> None:
+    # Without nodePortAddresses this mode takes the node's primary address, not all.
+    if view.configuration.node_port_addresses and view.node_port_ips is None:
+        del ruleset.containers["nodeport-ips"]
+        local = "ip daddr != 127.0.0.0/8"
+        to_node = f"fib daddr type local {local}"
+    else:
+        local = to_node = "ip daddr @nodeport-ips"
+        if view.whole or any(port.node_port for port in view.ports):
+            for ip in view.outer_node_port_ips:
+                ruleset.containers["nodeport-ips"].elements[ip,] = ""
+    ruleset.add("nodeport-endpoints-check", f"{local} meta l4proto . th dport vmap @no-endpoint-nodeports")
+    ruleset.add("services", f"{to_node} meta l4proto . th dport vmap @service-nodeports")
 
 
 def _one_of(networks: tuple[str, ...]) -> str:
@@ -161,8 +170,8 @@ class _Chains:
         self._element("service-ips", key, f" : goto {chain}")
         if view.configuration.masquerade_all:
             self._ruleset.add(chain, f"ip daddr {port.cluster_ip} jump {_MASQUERADE}")
-        elif view.node.pod_cidr:
-            outside = f"ip saddr != {view.node.pod_cidr}"
+        elif view.pod_cidr:
+            outside = f"ip saddr != {view.pod_cidr}"
             self._ruleset.add(chain, f"ip daddr {port.cluster_ip} {outside} jump {_MASQUERADE}")
 
     def _verdict(self) -> str:
@@ -185,7 +194,7 @@ class _Chains:
                 self._element(f"no-endpoint-{kind}", key, self._verdict())
 
     def _add_external(self) -> None:
-        port, pod_cidr = self._port, self._view.node.pod_cidr
+        port, pod_cidr = self._port, self._view.pod_cidr
         rules = []
         if not port.external_local:
             rules.append(f"jump {_MASQUERADE}")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from ipaddress import IPv4Network, collapse_addresses
 from typing import NamedTuple
 
 import msgspec
 
+from emu.core.addresses import contains
 from emu.core.endpoints import Endpoints, cluster_endpoints, has_usable, local_endpoints
 from emu.core.objects import Service
-from emu.proxy.configuration import ProxyConfiguration
-from emu.proxy.modes.ipvs import IpvsBalancer
-from emu.proxy.paths import Way
+from emu.proxy.configuration import PRIMARY, ProxyConfiguration
+from emu.proxy.modes.ipvs import IpvsBalancer, RealServer
+from emu.proxy.paths import Client, ClientKind, Way
 from emu.proxy.planning import Planner
-from emu.proxy.tables import Address, Frontend, NodeInfo
+from emu.proxy.tables import LOCALHOST, Address, Frontend, NodeInfo
 
 LARGE_CLUSTER_ENDPOINTS = 1000
 """With more endpoints than this iptables rules lose the comments that are repeated for each endpoint."""
@@ -101,23 +102,47 @@ class ServicePort(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return bool(self.load_balancer_ips and self.source_ranges)
 
 
-Connections = Mapping[str, tuple[int, int]]
-"""Active and inactive connections of real servers, by `ip:port`, in the order of the kernel's list."""
-
-
 class View(NamedTuple):
     """A node and the service ports whose rules are asked for."""
 
     node: NodeInfo
     ports: tuple[ServicePort, ...]
     configuration: ProxyConfiguration
-    connections: Mapping[Address, Connections] = {}
+    real_servers: Mapping[Address, Sequence[RealServer]] = {}
     """Of those virtual servers of ipvs that had something to balance."""
     service_cidrs: tuple[str, ...] = ()
     large: bool = False
     """The whole cluster is large, see LARGE_CLUSTER_ENDPOINTS."""
     whole: bool = True
     """All rules; otherwise those only that concern `ports`."""
+
+    @property
+    def pod_cidr(self) -> str:
+        """The pods of the node, by which local traffic is told from other; "" where nothing tells it."""
+        return self.node.pod_cidr if self.configuration.detects_local else ""
+
+    @property
+    def node_port_ips(self) -> tuple[str, ...] | None:
+        """The addresses of the node that nodePortAddresses picks; None for all that are local there."""
+        cidrs = [cidr for cidr in self.configuration.node_port_addresses if ":" not in cidr]
+        if PRIMARY in cidrs:
+            return (self.node.address,)
+        if not cidrs or "0.0.0.0/0" in cidrs:
+            return None
+        own = (LOCALHOST, self.node.address)
+        return tuple(ip for ip in own if any(contains(cidr, ip) for cidr in cidrs))
+
+    @property
+    def outer_node_port_ips(self) -> tuple[str, ...]:
+        """The addresses with node ports in modes that have none at 127.0.0.1."""
+        ips = (self.node.address,) if self.node_port_ips is None else self.node_port_ips
+        return tuple(ip for ip in ips if ip != LOCALHOST)
+
+    @property
+    def localhost_node_ports(self) -> bool:
+        """Whether the iptables mode has node ports at 127.0.0.1."""
+        ips = self.node_port_ips
+        return self.configuration.localhost_node_ports and (ips is None or LOCALHOST in ips)
 
     def of_service(self, service: str) -> View:
         """The same node, and one Service (`namespace/name`)."""
@@ -126,7 +151,7 @@ class View(NamedTuple):
 
 def view_of(
     frontends: Iterable[Frontend],
-    connections: Mapping[Address, Connections],
+    real_servers: Mapping[Address, Sequence[RealServer]],
     configuration: ProxyConfiguration,
     node: NodeInfo,
     service_cidrs: tuple[str, ...],
@@ -143,22 +168,23 @@ def view_of(
         node=node,
         ports=ports,
         configuration=configuration,
-        connections=connections,
+        real_servers=real_servers,
         service_cidrs=service_cidrs,
         large=sum(len(port.endpoints) for port in ports) > LARGE_CLUSTER_ENDPOINTS,
     )
 
 
-def connections_of(
-    frontends: Iterable[Frontend], planner: Planner, node: NodeInfo
-) -> dict[Address, Connections]:
-    """The connections that virtual servers of ipvs have on a node at this moment."""
-    found: dict[Address, Connections] = {}
+def real_servers_of(
+    frontends: Iterable[Frontend], planner: Planner, node: NodeInfo, now: float
+) -> dict[Address, list[RealServer]]:
+    """The real servers of virtual servers of ipvs on a node, at a time of the balancers' clock."""
+    client = Client(ClientKind.NODE, node.name)
+    found: dict[Address, list[RealServer]] = {}
     for frontend in frontends:
         balancer = planner.balancer_at(frontend, node.name)
         if isinstance(balancer, IpvsBalancer):
-            keys = [endpoint.key for endpoint in frontend.port.endpoints]
-            found[frontend.address] = {key: balancer.connections(key) for key in keys}
+            candidates = planner.plan(frontend, client, node.address).candidates
+            found[frontend.address] = balancer.real_servers(candidates, now)
     return found
 
 

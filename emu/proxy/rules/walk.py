@@ -75,14 +75,14 @@ def _external(port: ServicePort, ip: str, number: int, before: int, view: View) 
         return
     short_cuts = _MARKING
     if port.external_local:
-        short_cuts = 2 + int(bool(view.node.pod_cidr))
+        short_cuts = 2 + int(bool(view.pod_cidr))
     through = _through_policy_chain(port, port.external, view, port.external_local)
     yield _walk(port, ip, number, before + short_cuts + 1 + through)
 
 
 def _through_policy_chain(port: ServicePort, endpoints: Endpoints, view: View, local: bool) -> float:
     """From the first rule of KUBE-SVC or KUBE-SVL to the DNAT."""
-    masquerade = bool(view.configuration.masquerade_all or view.node.pod_cidr)
+    masquerade = bool(view.configuration.masquerade_all or view.pod_cidr)
     own_mark = int(masquerade and local == port.internal_local)
     remembered = len(endpoints) if port.affinity is not None else 0
     return own_mark + remembered + (len(endpoints) + 1) / 2 + _OF_ENDPOINT

@@ -236,8 +236,10 @@ def test_c9_masquerade_all_marks_everything_for_the_cluster_ip(world):
     assert nat(world)[f"KUBE-SVC-{WEB}"][0].startswith("-d 10.96.0.9/32 -p tcp")
 
 
-def test_c9_without_a_pod_range_nothing_is_marked_at_the_cluster_ip():
-    world = World(pod_cidrs=False)
+@pytest.mark.parametrize("pod_cidrs", [True, False])
+def test_c9_without_a_detector_nothing_is_marked_at_the_cluster_ip(pod_cidrs):
+    world = World(pod_cidrs=pod_cidrs)
+    world.configure(detects_local=not pod_cidrs)
     world.service("default/web", "10.96.0.9")
     world.endpoints("default/web", "10.244.1.2")
     assert len(nat(world)[f"KUBE-SVC-{WEB}"]) == 1
@@ -248,6 +250,27 @@ def test_c18_localhost_node_ports(world):
     world.configure(localhost_node_ports=False)
     assert filtered(world)["KUBE-FIREWALL"] == []
     assert nat(world)["KUBE-SERVICES"][-1].startswith("! -d 127.0.0.0/8 -m comment")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "localhost", "last"),
+    [
+        ((), True, [" -m addrtype --dst-type LOCAL"]),
+        (("0.0.0.0/0",), True, [" -m addrtype --dst-type LOCAL"]),
+        (("fd00::/8",), False, ["! -d 127.0.0.0/8  -m addrtype --dst-type LOCAL"]),
+        (("primary",), True, ["-d 192.168.1.10/32 "]),
+        (("192.168.0.0/16", "127.0.0.0/8"), True, ["-d 127.0.0.1/32 ", "-d 192.168.1.10/32 "]),
+        (("192.168.0.0/16", "127.0.0.0/8"), False, ["-d 192.168.1.10/32 "]),
+        (("172.16.0.0/12",), True, []),
+    ],
+)
+def test_c18_node_port_addresses(world, addresses, localhost, last):
+    world.configure(node_port_addresses=addresses, localhost_node_ports=localhost)
+    rules = nat(world)["KUBE-SERVICES"][1:]
+    note = f'-m comment --comment "{NOTE}"'
+    assert [rule.replace(note, "").removesuffix(" -j KUBE-NODEPORTS") for rule in rules] == last
+    reached = localhost and (addresses in ((), ("0.0.0.0/0",)) or "127.0.0.0/8" in addresses)
+    assert bool(filtered(world)["KUBE-FIREWALL"]) == reached
 
 
 def test_d5_a_large_cluster_drops_the_comments_that_repeat():

@@ -4,7 +4,7 @@ import pytest
 
 from emu.core.config import ProxyMode
 from emu.core.endpoints import PortEndpoint
-from emu.proxy.paths import Client, ClientKind
+from emu.proxy.planning import Plan
 from emu.proxy.rules.ipsets import ipset_list, members
 from emu.proxy.rules.ipvs import ipvsadm_list
 from emu.proxy.rules.ipvs_iptables import ipvs_iptables_rules
@@ -13,7 +13,16 @@ from emu.proxy.tables import Address
 from .structure import check_iptables
 from .world import HTTP, World, everything
 
-POD = Client(ClientKind.POD, "node-1")
+WEB = "TCP 10.96.0.9:80 rr"
+
+
+def choose(world: World) -> tuple[PortEndpoint, Plan]:
+    """The endpoint of a connection that a pod of node-1 begins at default/web."""
+    world.view()
+    frontend = world.tables.frontends[Address("10.96.0.9", 80, "TCP")]
+    choice = world.planner.decide(frontend, ("10.244.1.9", 1), world.now)
+    assert choice.endpoint is not None
+    return choice.endpoint, choice.plan
 
 
 @pytest.fixture
@@ -46,8 +55,8 @@ def test_e5_ipvsadm_to_the_letter(world):
         "Prot LocalAddress:Port Scheduler Flags\n"
         "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\n"
         "TCP  10.96.0.9:80 rr persistent 10800\n"
-        "  -> 10.244.1.2:8080              Masq    1      0          0         \n"
         "  -> 10.244.2.2:8080              Masq    1      0          0         \n"
+        "  -> 10.244.1.2:8080              Masq    1      0          0         \n"
     )
 
 
@@ -73,44 +82,69 @@ def test_e1_a_virtual_server_for_each_address(world):
     assert "TCP 192.168.1.11:30080 rr" in servers(world, "node-2")
 
 
-@pytest.mark.parametrize(("scheduler", "printed"), [("lc", "lc"), ("sh", "sh")])
-def test_e1_one_scheduler_for_all(world, scheduler, printed):
-    world.configure(scheduler=scheduler)
+@pytest.mark.parametrize(
+    ("scheduler", "flags", "printed"),
+    [
+        ("lc", (), "lc"),
+        ("sh", (), "sh"),
+        ("sh", ("sh-port",), "sh (sh-port)"),
+        ("mh", (), "mh (mh-port)"),
+        ("mh", ("mh-fallback",), "mh (mh-fallback,mh-port)"),
+    ],
+)
+def test_e1_one_scheduler_for_all(world, scheduler, flags, printed):
+    world.configure(scheduler=scheduler, scheduler_flags=flags)
     assert list(servers(world)) == [f"TCP 10.96.0.9:80 {printed}"]
 
 
-def test_e3_kube_proxy_sets_mh_port(world):
-    view = world.view()
-    view = view._replace(configuration=view.configuration._replace(scheduler="mh"))
-    assert "TCP  10.96.0.9:80 mh (mh-port)\n" in ipvsadm_list(view)
-
-
 def test_e5_counts_are_those_of_the_balancer(world):
-    world.view()
-    frontend = world.tables.frontends[Address("10.96.0.9", 80, "TCP")]
-    plan = world.planner.plan(frontend, POD, "10.244.1.9")
-    first = plan.balancer.choose(plan.candidates, ("10.244.1.9", 1), 0.0)
-    assert isinstance(first, PortEndpoint)
-    plan.balancer.begun(first, ("10.244.1.9", 1), 0.0)
-    plan.balancer.begun(first, ("10.244.1.9", 2), 0.0)
-    plan.balancer.ended(first, ("10.244.1.9", 2), 1.0)
-    counted = {server[0]: server[1:] for server in servers(world)["TCP 10.96.0.9:80 rr"]}
-    other = next(key for key in counted if key != first.key)
-    assert counted == {first.key: ["1", "1", "1"], other: ["1", "0", "0"]}
+    chosen, plan = choose(world)
+    plan.balancer.begun(chosen, ("10.244.1.9", 1), 0.0)
+    plan.balancer.begun(chosen, ("10.244.1.9", 2), 0.0)
+    plan.balancer.ended(chosen, ("10.244.1.9", 2), 1.0)
+    listed = servers(world)[WEB]
+    assert [server[0] for server in listed] == ["10.244.2.2:8080", "10.244.1.2:8080"]
+    counts = {chosen.key: ["1", "1", "1"]}
+    assert all(server[1:] == counts.get(server[0], ["1", "0", "0"]) for server in listed)
     # Another node has rules and counts of its own.
-    assert servers(world, "node-2")["TCP 10.96.0.9:80 rr"] == [[k, "1", "0", "0"] for k in sorted(counted)]
+    assert all(server[1:] == ["1", "0", "0"] for server in servers(world, "node-2")[WEB])
+    world.now = 130.0
+    counts = {chosen.key: ["1", "1", "0"]}
+    assert all(server[1:] == counts.get(server[0], ["1", "0", "0"]) for server in servers(world)[WEB])
 
 
-def test_e7_what_is_not_usable_any_more_has_weight_0_while_it_has_connections(world):
-    view = world.view()._replace(
-        connections={Address("10.96.0.9", 80, "TCP"): {"10.244.9.9:8080": (1, 0), "10.244.9.8:8080": (0, 0)}}
+def test_e7_a_real_server_on_its_way_out_has_weight_0(world):
+    chosen, plan = choose(world)
+    plan.balancer.begun(chosen, ("10.244.1.9", 1), 0.0)
+    others = {"10.244.1.2", "10.244.2.2"} - {chosen.address}
+    world.endpoints("default/web", *others, port=8080)
+    assert sorted(servers(world)[WEB]) == sorted(
+        [[chosen.key, "0", "1", "0"], [f"{next(iter(others))}:8080", "1", "0", "0"]]
     )
-    lines = ipvsadm_list(view).splitlines()[4:]
-    assert [line.split()[1:] for line in lines] == [
-        ["10.244.9.9:8080", "Masq", "0", "1", "0"],
-        ["10.244.1.2:8080", "Masq", "1", "0", "0"],
-        ["10.244.2.2:8080", "Masq", "1", "0", "0"],
-    ]
+
+
+def test_another_mode_in_force_has_no_counts(world):
+    chosen, plan = choose(world)
+    plan.balancer.begun(chosen, ("10.244.1.9", 1), 0.0)
+    world.configure(mode=ProxyMode.IPTABLES)
+    assert all(server[1:] == ["1", "0", "0"] for server in servers(world)[WEB])
+
+
+@pytest.mark.parametrize(
+    ("addresses", "node_ports"),
+    [
+        ((), ["192.168.1.10"]),
+        (("primary",), ["192.168.1.10"]),
+        (("0.0.0.0/0",), ["192.168.1.10"]),
+        (("192.168.0.0/16", "127.0.0.0/8"), ["192.168.1.10"]),
+        (("172.16.0.0/12",), []),
+    ],
+)
+def test_c18_node_port_addresses(world, addresses, node_ports):
+    world.configure(node_port_addresses=addresses)
+    world.service("default/web", "10.96.0.9", {**HTTP, "nodePort": 30080}, type="NodePort")
+    assert list(servers(world)) == [WEB, *(f"TCP {ip}:30080 rr" for ip in node_ports)]
+    assert members(world.view())["KUBE-NODE-PORT-TCP"] == ({"30080"} if node_ports else set())
 
 
 def test_e9_policy_local_without_local_endpoint_has_all_as_real_servers(world):
@@ -125,7 +159,7 @@ def test_e9_policy_local_without_local_endpoint_has_all_as_real_servers(world):
 def test_c16_internal_policy_local_without_local_endpoint_has_no_real_server(world):
     world.service("default/web", "10.96.0.9", internalTrafficPolicy="Local")
     world.endpoints("default/web", "10.244.2.2")
-    assert servers(world) == {"TCP 10.96.0.9:80 rr": []}
+    assert servers(world) == {WEB: []}
 
 
 def test_e2_who_is_in_which_set():

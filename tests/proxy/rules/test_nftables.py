@@ -207,6 +207,28 @@ def test_f7_no_localhost_node_ports(world):
     assert "127.0.0" not in nftables_rules(world.view())
 
 
+@pytest.mark.parametrize(
+    ("addresses", "ips"),
+    [
+        ((), ["192.168.1.10"]),
+        (("primary",), ["192.168.1.10"]),
+        (("192.168.0.0/16", "127.0.0.0/8"), ["192.168.1.10"]),
+        (("172.16.0.0/12",), []),
+    ],
+)
+def test_c18_node_port_addresses(world, addresses, ips):
+    world.configure(node_port_addresses=addresses)
+    assert elements(world, "nodeport-ips") == ips
+
+
+def test_c18_node_ports_at_every_address(world):
+    world.configure(node_port_addresses=("0.0.0.0/0",))
+    to_any = "ip daddr != 127.0.0.0/8 meta l4proto . th dport vmap"
+    assert "nodeport-ips" not in bodies(world)
+    assert rules(world, "nodeport-endpoints-check") == [f"{to_any} @no-endpoint-nodeports"]
+    assert rules(world, "services")[1] == f"fib daddr type local {to_any} @service-nodeports"
+
+
 def test_c8_masquerade_all(world):
     world.configure(masquerade_all=True)
     assert rules(world, f"service-{WEB}")[0] == "ip daddr 10.96.0.9 jump mark-for-masquerade"

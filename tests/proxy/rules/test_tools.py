@@ -95,13 +95,17 @@ def stated(text: str) -> list[str]:
 
 
 def views() -> dict[str, View]:
-    """Each node, each Service of the first node, and the two settings that change rules."""
+    """Each node, each Service of the first node, and the settings that change rules."""
     world = everything()
     found = {"node-1": world.view("node-1"), "node-2": world.view("node-2")}
     for port in found["node-1"].ports:
         found[port.service] = found["node-1"].of_service(port.service)
     world.configure(masquerade_all=True, localhost_node_ports=False)
     found["masqueradeAll"] = world.view()
+    world.configure(masquerade_all=False, detects_local=False, node_port_addresses=("192.168.0.0/16",))
+    found["nodePortAddresses"] = world.view()
+    world.configure(node_port_addresses=("0.0.0.0/0",))
+    found["every address"] = world.view()
     return found
 
 

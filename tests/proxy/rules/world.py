@@ -10,7 +10,7 @@ import msgspec
 from emu.core.objects import EndpointSlice, Node, Service
 from emu.proxy.configuration import ProxyConfiguration
 from emu.proxy.planning import Planner
-from emu.proxy.rules.view import View, connections_of, view_of
+from emu.proxy.rules.view import View, real_servers_of, view_of
 from emu.proxy.tables import Tables
 
 HTTP = {"port": 80, "protocol": "TCP"}
@@ -20,6 +20,7 @@ class World:
     """node-1 has 192.168.1.10 and 10.244.1.0/24, node-2 has 192.168.1.11 and 10.244.2.0/24."""
 
     def __init__(self, *, pod_cidrs: bool = True) -> None:
+        self.now = 0.0
         self.tables = Tables()
         self.planner = Planner(self.tables, ProxyConfiguration(), Random(1))
         for number in (1, 2):
@@ -72,8 +73,8 @@ class World:
         self.planner.changed(changes.addresses, changes.ports)
         frontends = tuple(self.tables.frontends.values())
         where = self.tables.nodes[node]
-        connections = connections_of(frontends, self.planner, where)
-        return view_of(frontends, connections, self.planner.configuration, where, ("10.96.0.0/12",))
+        real_servers = real_servers_of(frontends, self.planner, where, self.now)
+        return view_of(frontends, real_servers, self.planner.configuration, where, ("10.96.0.0/12",))
 
 
 def everything() -> World:
