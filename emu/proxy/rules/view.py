@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from emu.core.addresses import contains
-from emu.core.endpoints import Endpoints, cluster_endpoints, has_usable, local_endpoints
+from emu.core.endpoints import Endpoints, cluster_endpoints, local_endpoints
 from emu.core.objects import Service
 from emu.proxy.configuration import PRIMARY, ProxyConfiguration
 from emu.proxy.modes.ipvs import IpvsBalancer, RealServer
@@ -67,7 +67,7 @@ class ServicePort(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @property
     def has_endpoints(self) -> bool:
         """Whether any endpoint on any node is usable; without one clients are refused, not dropped."""
-        return has_usable(self.endpoints)
+        return bool(self.cluster)
 
     @property
     def cluster_used(self) -> Endpoints:
@@ -200,8 +200,8 @@ def _service_port(frontend: Frontend, node: NodeInfo, proxy_port: int) -> Servic
         cluster_ip=address.ip,
         port=address.port,
         node_port=found.node_port if balanced or spec.type == "NodePort" else 0,
-        external_ips=spec.external_ips,
-        load_balancer_ips=tuple(_virtual_ips(service)) if balanced else (),
+        external_ips=_of_family(spec.external_ips),
+        load_balancer_ips=_of_family(_virtual_ips(service)) if balanced else (),
         source_ranges=_networks(state.source_ranges),
         internal_local=state.internal_local,
         external_local=state.external_local,
@@ -216,6 +216,11 @@ def _service_port(frontend: Frontend, node: NodeInfo, proxy_port: int) -> Servic
 
 def _virtual_ips(service: Service) -> Iterator[str]:
     return (i.ip for i in service.status.load_balancer.ingress if i.ip and i.ip_mode == "VIP")
+
+
+def _of_family(ips: Iterable[str]) -> tuple[str, ...]:
+    """kube-proxy of IPv4 leaves those of IPv6 to the other one."""
+    return tuple(ip for ip in ips if ":" not in ip)
 
 
 def _networks(cidrs: Iterable[str]) -> tuple[str, ...]:

@@ -209,6 +209,18 @@ def test_c19_an_ingress_of_ip_mode_proxy_has_no_rule(world):
     assert "203.0.113.1" not in iptables_rules(world.view())
 
 
+def test_addresses_of_the_other_family_have_no_rule(world):
+    world.service(
+        "default/web",
+        "10.96.0.9",
+        ingress=({"ip": "fd00::1"}, {"ip": "203.0.113.1"}),
+        type="LoadBalancer",
+        externalIPs=["fd00::2", "198.51.100.7"],
+    )
+    found = [rule.split()[1] for rule in nat(world)["KUBE-SERVICES"][:-1]]
+    assert found == ["10.96.0.9/32", "198.51.100.7/32", "203.0.113.1/32"]
+
+
 def test_d2_health_check_node_port_is_let_in(world):
     ingress = ({"ip": "203.0.113.1"},)
     local = {"externalTrafficPolicy": "Local", "healthCheckNodePort": 32000}

@@ -156,6 +156,13 @@ def test_e9_policy_local_without_local_endpoint_has_all_as_real_servers(world):
     assert [server[0] for server in servers(world)["TCP 192.168.1.10:30080 rr"]] == ["10.244.1.2:80"]
 
 
+def test_e9_c16_both_policies_local_without_local_endpoint_have_no_real_server(world):
+    both = {"externalTrafficPolicy": "Local", "internalTrafficPolicy": "Local"}
+    world.service("default/web", "10.96.0.9", {**HTTP, "nodePort": 30080}, type="NodePort", **both)
+    world.endpoints("default/web", "10.244.2.2")
+    assert servers(world) == {WEB: [], "TCP 192.168.1.10:30080 rr": []}
+
+
 def test_c16_internal_policy_local_without_local_endpoint_has_no_real_server(world):
     world.service("default/web", "10.96.0.9", internalTrafficPolicy="Local")
     world.endpoints("default/web", "10.244.2.2")
@@ -179,6 +186,11 @@ def test_e2_who_is_in_which_set():
     assert found["KUBE-NODE-PORT-SCTP-HASH"] == {"192.168.1.10,sctp:30099"}
     assert found["KUBE-HEALTH-CHECK-NODE-PORT"] == {"32000"}
     assert {"10.96.0.9", "198.51.100.7", "203.0.113.1"} < found["KUBE-IPVS-IPS"]
+
+
+def test_e1_an_address_of_the_node_is_not_added_to_the_dummy_interface(world):
+    world.service("default/web", "10.96.0.9", externalIPs=["192.168.1.10", "192.168.1.11"])
+    assert members(world.view())["KUBE-IPVS-IPS"] == {"10.96.0.9", "192.168.1.11"}
 
 
 def test_e2_ipset_list(world):

@@ -69,9 +69,12 @@ def test_the_counts_are_those_of_the_text(node, pod_cidrs):
     port = {"port": 53, "protocol": "UDP", "nodePort": 30053}
     world.service("default/d", "10.96.0.12", port, ingress=({"ip": "203.0.113.1"},), type="LoadBalancer")
     world.endpoints("default/d", "10.244.1.2", "10.244.2.2", protocol="UDP")
+    guarded = {"type": "LoadBalancer", "loadBalancerSourceRanges": ["198.51.100.0/24"]}
+    world.service("default/e", "10.96.0.13", ingress=({"ip": "203.0.113.2"},), **guarded)
+    world.endpoints("default/e", "10.244.1.2")
     view = world.view(node)
     found = list(walks(view))
-    assert len(found) == 8
+    assert len(found) == 10
     for walk in found:
         address, _, protocol = walk.address.partition("/")
         ip, _, number = address.partition(":")
