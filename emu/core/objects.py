@@ -115,7 +115,10 @@ class Condition(View, frozen=True):
 
 def condition(conditions: tuple[Condition, ...], kind: str) -> Condition | None:
     """The condition of a type, or None."""
-    return next((item for item in conditions if item.type == kind), None)
+    for item in conditions:
+        if item.type == kind:
+            return item
+    return None
 
 
 # --- core/v1 ---
@@ -154,6 +157,7 @@ class NodeAddress(View, frozen=True):
 class NodeStatus(View, frozen=True):
     """`status` of a Node."""
 
+    allocatable: dict[str, str] = {}
     addresses: tuple[NodeAddress, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
@@ -444,6 +448,7 @@ class EndpointAddress(View, frozen=True):
     ip: str
     hostname: str = ""
     node_name: str | None = None
+    target_ref: ObjectReference | None = None
 
 
 class EndpointsPort(View, frozen=True):
@@ -452,6 +457,7 @@ class EndpointsPort(View, frozen=True):
     port: int
     name: str = ""
     protocol: str = "TCP"
+    app_protocol: str = ""
 
 
 class EndpointSubset(View, frozen=True):
@@ -525,10 +531,12 @@ class EndpointHints(View, frozen=True):
 class ObjectReference(View, frozen=True):
     """A reference to another object, such as `endpoints[].targetRef`."""
 
+    api_version: str = ""
     kind: str = ""
     namespace: str = ""
     name: str = ""
     uid: str = ""
+    field_path: str = ""
 
 
 class Endpoint(View, frozen=True):
