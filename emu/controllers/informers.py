@@ -47,6 +47,8 @@ class Informers:
         self._client = client
         self._reflectors: dict[ResourceName, Reflector[Any]] = {}
         self._indexes: dict[tuple[ResourceName, str], Index[Any]] = {}
+        self.learning = False
+        """Whether what listeners are told now is the answer to a write of this process."""
 
     def reflector(self, view: type[T]) -> Reflector[T]:
         """The shared reflector of a kind."""
@@ -76,8 +78,13 @@ class Informers:
     def learn(self, resource: ResourceName, body: bytes) -> None:
         """Take over an object as the API server answered a write, ahead of the watch."""
         reflector = self._reflectors.get(resource)
-        if reflector is not None:
+        if reflector is None:
+            return
+        self.learning = True
+        try:
             reflector.learn(body)
+        finally:
+            self.learning = False
 
     async def run(self) -> None:
         """Keep all up to date until cancelled."""

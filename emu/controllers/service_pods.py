@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from emu.controllers.informers import Informers
@@ -43,11 +43,9 @@ def _port_owners(pod: Pod) -> Iterable[Container]:
             yield container
 
 
-def is_endpoint(service: Service, pod: Pod, nodes: Mapping[str, Node]) -> bool:
-    """Whether a selected pod is an endpoint at all, ready or not."""
-    if pod.finished or not pod.ip:
-        return False
-    return service.spec.publish_not_ready_addresses or pod.spec.node_name in nodes
+def has_address(pod: Pod) -> bool:
+    """Whether a pod has an address that traffic may be sent to: an IPv4 one, before the pod has ended."""
+    return not pod.finished and bool(pod.ip) and ":" not in pod.ip
 
 
 class ServicePods:

@@ -1,12 +1,15 @@
 """Packing endpoints into EndpointSlices with as few writes as possible.
 
-Source of the rules: the EndpointSlice documentation and KEP-752 (at most 100 endpoints in a slice, changed
-slices are filled first, slices are never rebalanced).
+A plan says what is to become of the slices of one Service; `hints` and `topology` may add to it before
+`writes` turns it into actions. Source of the rules: KEP-752 and `reconcileByPortMapping` and `finalize` of
+k8s.io/endpointslice (at most 100 endpoints in a slice, changed slices are filled first, slices are never
+rebalanced).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from emu.controllers.actions import Action, Create, Delete, Replace, owner_reference, plain
@@ -16,7 +19,6 @@ from emu.core.objects import SERVICE_NAME_LABEL, Endpoint, EndpointPort, Endpoin
 MAX_ENDPOINTS = 100
 MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 HEADLESS = "service.kubernetes.io/headless"
-TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 RESERVED_LABELS = (SERVICE_NAME_LABEL, MANAGED_BY, HEADLESS)
 _NAME_LIMIT = 63
 
@@ -24,136 +26,216 @@ Ports = tuple[EndpointPort, ...]
 Desired = Mapping[Ports, Sequence[Endpoint]]
 """The endpoints of a Service by the ports that they resolve to."""
 
+Annotate = Callable[[Mapping[str, str]], Mapping[str, str]]
+"""The annotations of a slice that is written, by those that it has."""
+
 
 class Owner(NamedTuple):
-    """What all slices of a Service have in common."""
+    """What the slices are of, and the labels that they all have."""
 
     owner: Object
-    service: str
     labels: Mapping[str, str]
-    annotations: Mapping[str, str] = {}
+
+    def owns(self, item: EndpointSlice) -> bool:
+        """Whether a slice is of this owner and not of an earlier one of the same name."""
+        metadata = self.owner.metadata
+        return any(
+            reference.uid == metadata.uid and reference.kind == self.owner.kind
+            for reference in item.metadata.owner_references
+        )
 
 
-class _Plan(NamedTuple):
-    """What is to become of a group's slices. Endpoints None: as they are."""
+@dataclass(slots=True)
+class Draft:
+    """A slice that is to be written."""
 
-    new: list[list[Endpoint]]
-    changed: list[tuple[EndpointSlice, list[Endpoint]]]
-    surplus: list[EndpointSlice]
+    ports: Ports
+    endpoints: list[Endpoint]
+    present: EndpointSlice | None = None
+    """The slice that it replaces, None for a new one."""
+    address_type: str = "IPv4"
 
 
-def pack(owner: Owner, desired: Desired, existing: Sequence[EndpointSlice]) -> list[Action]:
-    """The writes that make the slices of a Service hold the desired endpoints.
+@dataclass(slots=True)
+class Plan:
+    """What is to become of the slices of a Service."""
+
+    create: list[Draft] = field(default_factory=list)
+    update: list[Draft] = field(default_factory=list)
+    unchanged: list[EndpointSlice] = field(default_factory=list)
+    delete: list[EndpointSlice] = field(default_factory=list)
+
+    @property
+    def drafts(self) -> list[Draft]:
+        """All that is to be written."""
+        return [*self.create, *self.update]
+
+
+def pack(owner: Owner, desired: Desired, existing: Iterable[EndpointSlice]) -> Plan:
+    """How the existing slices come to hold the desired endpoints, which carry no hints yet.
 
     A Service without endpoints keeps one empty slice, so that its consumers see that it was looked at.
+    Slices of an earlier owner, and of another address type, are neither kept nor used again.
     """
-    existing = [item for item in existing if item.metadata.deletion_timestamp is None]
-    wanted: dict[Ports, Sequence[Endpoint]] = {
-        ports: list(group) for ports, group in desired.items() if group
-    }
-    by_ports: dict[Ports, list[EndpointSlice]] = {}
+    plan = Plan()
+    by_ports: dict[frozenset[EndpointPort], list[EndpointSlice]] = {}
     for item in existing:
-        by_ports.setdefault(item.ports, []).append(item)
-    creations: list[tuple[Ports, list[Endpoint]]] = []
-    updates: list[tuple[EndpointSlice, Ports, list[Endpoint]]] = []
-    surplus: list[EndpointSlice] = []
-    for ports, slices in by_ports.items():
-        if ports not in wanted:
-            surplus += slices
-    for ports, endpoints in wanted.items():
-        plan = _plan(owner, endpoints, by_ports.get(ports, []))
-        creations += [(ports, chunk) for chunk in plan.new]
-        updates += [(item, ports, chunk) for item, chunk in plan.changed]
-        surplus += plan.surplus
-    if not wanted:
-        empty = next((item for item in surplus if not item.endpoints and not item.ports), None)
-        if empty is None:
-            creations.append(((), []))
+        if item.metadata.deletion_timestamp is not None:
+            continue
+        if owner.owns(item) and item.address_type == "IPv4":
+            by_ports.setdefault(frozenset(item.ports), []).append(item)
         else:
-            surplus.remove(empty)
-            if not _labelled(owner, empty):
-                updates.append((empty, (), []))
-    # A slice that would go is better used for what would be created.
-    while surplus and creations:
-        ports, chunk = creations.pop(0)
-        updates.append((surplus.pop(0), ports, chunk))
-    return [
-        *(Replace(EndpointSlice.resource, _document(owner, p, chunk, item)) for item, p, chunk in updates),
-        *(Create(EndpointSlice.resource, _document(owner, p, chunk)) for p, chunk in creations),
-        *(Delete(EndpointSlice.resource, item.namespace, item.name, item.metadata.uid) for item in surplus),
-    ]
+            plan.delete.append(item)
+    for ports, endpoints in desired.items():
+        if endpoints:
+            _pack_group(plan, owner, ports, endpoints, by_ports.pop(frozenset(ports), []))
+    for slices in by_ports.values():
+        plan.delete += slices
+    if not plan.create and not plan.update and not plan.unchanged:
+        _keep_placeholder(plan, owner)
+    return plan
 
 
-def _plan(owner: Owner, endpoints: Sequence[Endpoint], slices: Sequence[EndpointSlice]) -> _Plan:
+def _keep_placeholder(plan: Plan, owner: Owner) -> None:
+    if len(plan.delete) == 1:
+        (item,) = plan.delete
+        empty = not item.endpoints and not item.ports and item.address_type == "IPv4"
+        if empty and item.metadata.labels == owner.labels and owner.owns(item):
+            plan.unchanged.append(plan.delete.pop())
+            return
+    plan.create.append(Draft((), []))
+
+
+def _pack_group(
+    plan: Plan, owner: Owner, ports: Ports, endpoints: Sequence[Endpoint], slices: Sequence[EndpointSlice]
+) -> None:
     """Keep endpoints where they are; put new ones where a write is needed anyway, fullest first."""
-    left = {_identity(endpoint): endpoint for endpoint in endpoints}
-    changed: list[tuple[EndpointSlice, list[Endpoint]]] = []
+    left = {identity(endpoint): endpoint for endpoint in endpoints}
+    changed: list[Draft] = []
     unchanged: list[EndpointSlice] = []
-    surplus: list[EndpointSlice] = []
     for item in slices:
-        kept = [left.pop(key) for e in item.endpoints if (key := _identity(e)) in left]
-        if not kept:
-            surplus.append(item)
-        elif tuple(kept) != item.endpoints or not _labelled(owner, item):
-            changed.append((item, kept))
-        else:
+        kept: list[Endpoint] = []
+        same = True
+        for present in item.endpoints:
+            wanted = left.pop(identity(present), None)
+            if wanted is None:
+                same = False
+            else:
+                kept.append(wanted)
+                same = same and equal(wanted, present)
+        if kept and not (same and _labelled(owner, item)):
+            changed.append(Draft(item.ports, kept, item))
+        elif same:
             unchanged.append(item)
-    remaining = list(left.values())
-    for _, kept in sorted(changed, key=lambda entry: -len(entry[1])):
-        space = MAX_ENDPOINTS - len(kept)
-        kept += remaining[:space]
-        remaining = remaining[space:]
-    new = []
-    while remaining:
-        fitting = [item for item in unchanged if len(item.endpoints) + len(remaining) <= MAX_ENDPOINTS]
-        if fitting:
-            fullest = max(fitting, key=lambda item: len(item.endpoints))
-            changed.append((fullest, [*fullest.endpoints, *remaining]))
+        else:
+            plan.delete.append(item)
+    rest = list(left.values())
+    for draft in sorted(changed, key=lambda draft: -len(draft.endpoints)):
+        space = max(MAX_ENDPOINTS - len(draft.endpoints), 0)
+        draft.endpoints += rest[:space]
+        rest = rest[space:]
+    while rest:
+        fullest = _closest_fit(unchanged, len(rest))
+        if fullest is not None:
+            changed.append(Draft(fullest.ports, [*fullest.endpoints, *rest], fullest))
+            unchanged = [item for item in unchanged if item is not fullest]
             break
-        new.append(remaining[:MAX_ENDPOINTS])
-        remaining = remaining[MAX_ENDPOINTS:]
-    return _Plan(new, changed, surplus)
+        plan.create.append(Draft(ports, rest[:MAX_ENDPOINTS]))
+        rest = rest[MAX_ENDPOINTS:]
+    plan.update += changed
+    plan.unchanged += unchanged
 
 
-def _identity(endpoint: Endpoint) -> tuple[str, str]:
-    return endpoint.addresses[0], endpoint.target_ref.uid if endpoint.target_ref else ""
+def _closest_fit(slices: Sequence[EndpointSlice], count: int) -> EndpointSlice | None:
+    """The slice that `count` more endpoints fill best. A whole slice of them gets a slice of its own."""
+    if count >= MAX_ENDPOINTS:
+        return None
+    fitting = [item for item in slices if len(item.endpoints) + count <= MAX_ENDPOINTS]
+    return max(fitting, key=lambda item: len(item.endpoints), default=None)
 
 
-def _labelled(owner: Owner, item: EndpointSlice) -> bool:
-    controller = item.metadata.controller
+def identity(endpoint: Endpoint) -> tuple[Any, ...]:
+    """What makes an endpoint the same one: not its conditions, nor where it runs."""
+    reference = endpoint.target_ref
+    if reference is None:
+        return endpoint.addresses, endpoint.hostname, "", ""
+    return endpoint.addresses, endpoint.hostname, reference.namespace, reference.name
+
+
+def equal(one: Endpoint, other: Endpoint) -> bool:
+    """Whether two endpoints of the same identity are equal but for their hints."""
     return (
-        item.metadata.labels == owner.labels
-        and controller is not None
-        and controller.uid == owner.owner.metadata.uid
+        one.conditions == other.conditions
+        and one.node_name == other.node_name
+        and one.zone == other.zone
+        and one.target_ref == other.target_ref
     )
 
 
-def _document(
-    owner: Owner, ports: Ports, endpoints: Sequence[Endpoint], present: EndpointSlice | None = None
-) -> dict[str, Any]:
-    prefix = f"{owner.service}-"
+def _labelled(owner: Owner, item: EndpointSlice) -> bool:
+    """Whether a slice has its owner's labels; those that only slices have are not looked at."""
+    return unreserved(item.metadata.labels) == unreserved(owner.labels)
+
+
+def unreserved(labels: Mapping[str, str]) -> dict[str, str]:
+    """Labels without those that only a slice's controller may set."""
+    return {key: value for key, value in labels.items() if key not in RESERVED_LABELS}
+
+
+def writes(owner: Owner, plan: Plan, annotate: Annotate) -> list[Action]:
+    """The actions of a plan: a slice that would go is better used for one that would be created.
+
+    Nothing is created for an owner that is being deleted: the garbage collector is about to take its slices.
+    """
+    create, update, delete = list(plan.create), list(plan.update), []
+    for item in plan.delete:
+        draft = next((draft for draft in create if draft.address_type == item.address_type), None)
+        if draft is None or not owner.owns(item):
+            delete.append(item)
+        else:
+            create = [other for other in create if other is not draft]
+            draft.present = item
+            update.append(draft)
+    if owner.owner.metadata.deletion_timestamp is not None:
+        create = []
+    return [
+        *(Create(EndpointSlice.resource, _document(owner, draft, annotate)) for draft in create),
+        *(Replace(EndpointSlice.resource, _document(owner, draft, annotate)) for draft in update),
+        *(deletion(item) for item in delete),
+    ]
+
+
+def deletion(item: EndpointSlice) -> Delete:
+    """Delete a slice."""
+    return Delete(EndpointSlice.resource, item.namespace, item.name, item.metadata.uid)
+
+
+def _document(owner: Owner, draft: Draft, annotate: Annotate) -> dict[str, Any]:
+    prefix = f"{owner.owner.name}-"
     metadata: dict[str, Any] = {
         "namespace": owner.owner.namespace,
         "generateName": prefix,
         "labels": dict(owner.labels),
-        "annotations": dict(owner.annotations),
-        "ownerReferences": [owner_reference(owner.owner)],
+        "annotations": annotate(draft.present.metadata.annotations if draft.present is not None else {}),
     }
-    if present is None:
+    if draft.present is None:
         metadata["name"] = f"{prefix[: _NAME_LIMIT - 5]}{random_suffix()}"
+        metadata["ownerReferences"] = [owner_reference(owner.owner)]
     else:
+        present = draft.present.metadata
         metadata["name"] = present.name
-        metadata["uid"] = present.metadata.uid
-        metadata["resourceVersion"] = present.metadata.resource_version
+        metadata["uid"] = present.uid
+        metadata["resourceVersion"] = present.resource_version
+        metadata["ownerReferences"] = [
+            *(plain(reference) for reference in present.owner_references if not reference.controller),
+            owner_reference(owner.owner),
+        ]
+        metadata["finalizers"] = list(present.finalizers)
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": metadata,
-        "addressType": "IPv4",
-        "endpoints": [plain(endpoint) for endpoint in endpoints],
-        "ports": [_port(port) for port in ports],
+        "addressType": draft.address_type,
+        "endpoints": [plain(endpoint) for endpoint in draft.endpoints],
+        "ports": [{"name": port.name, "protocol": port.protocol, **plain(port)} for port in draft.ports],
     }
-
-
-def _port(port: EndpointPort) -> dict[str, Any]:
-    return {"name": port.name, "protocol": port.protocol, **plain(port)}

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from emu.core.objects import Deployment, EndpointSlice, Node, Object, Pod, ReplicaSet, Service
+from emu.controllers.actions import owner_reference
+from emu.core.objects import (
+    Deployment,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    Node,
+    Object,
+    Pod,
+    ReplicaSet,
+    Service,
+)
 
 NOW = 1_800_000_000.0
 T = TypeVar("T", bound=Object)
@@ -77,6 +89,7 @@ def node(
     ready: str | None = "True",
     address: str = "127.168.1.10",
     labels: dict[str, str] | None = None,
+    cpu: str = "2",
     **spec: Any,
 ) -> Node:
     conditions = [] if ready is None else [{"type": "Ready", "status": ready}]
@@ -86,6 +99,7 @@ def node(
             "metadata": {**metadata(name, labels=labels or {}), "namespace": ""},
             "spec": spec,
             "status": {
+                "allocatable": {"cpu": cpu} if cpu else {},
                 "conditions": conditions,
                 "addresses": [{"type": "InternalIP", "address": address}] if address else [],
             },
@@ -194,3 +208,30 @@ def written_slice(document: dict[str, Any]) -> EndpointSlice:
     """A slice as the API server would show it after a write."""
     meta = {"uid": f"uid-{document['metadata']['name']}", "resourceVersion": "9", **document["metadata"]}
     return view(EndpointSlice, {**document, "metadata": meta})
+
+
+def endpoint_slice(
+    name: str,
+    endpoints: Sequence[Endpoint],
+    ports: Sequence[EndpointPort],
+    *,
+    owner: Object,
+    labels: Mapping[str, str],
+    annotations: dict[str, str] | None = None,
+    finalizers: list[str] | None = None,
+    going: bool = False,
+    **fields: Any,
+) -> EndpointSlice:
+    """A slice of a Service, or of Endpoints, as it is there."""
+    meta = metadata(
+        name,
+        labels=dict(labels),
+        annotations=annotations or {},
+        finalizers=finalizers or [],
+        resourceVersion="9",
+        ownerReferences=[owner_reference(owner)],
+    )
+    if going:
+        meta["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    document = {"metadata": meta, "endpoints": list(endpoints), "ports": list(ports), **fields}
+    return view(EndpointSlice, document)
