@@ -21,6 +21,8 @@ def decide(service: Service, taken: Collection[str], pool: str) -> list[Action]:
         return [_status(service, None)] if held else []
     if service.spec.load_balancer_class is not None:
         return []
+    if not held and service.metadata.deletion_timestamp is not None:
+        return []
     wanted = service.spec.load_balancer_ip
     if len(held) == 1 and held[0] not in taken and _in_pool(held[0], pool) and wanted in ("", held[0]):
         return []

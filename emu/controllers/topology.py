@@ -64,7 +64,7 @@ def cpu_shares(nodes: Iterable[Node]) -> dict[str, float]:
     for node in nodes:
         if not node.ready or any(label in node.metadata.labels for label in _NO_WORKERS):
             continue
-        cpu = _milli_cpu(node.status.allocatable.get("cpu", "0"))
+        cpu = _milli_cpu(str(node.status.allocatable.get("cpu", "")))
         if not node.zone or not cpu:
             return {}
         millis[node.zone] = millis.get(node.zone, 0) + cpu

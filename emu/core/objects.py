@@ -157,7 +157,7 @@ class NodeAddress(View, frozen=True):
 class NodeStatus(View, frozen=True):
     """`status` of a Node."""
 
-    allocatable: dict[str, str] = {}
+    allocatable: dict[str, str | float] = {}
     addresses: tuple[NodeAddress, ...] = ()
     conditions: tuple[Condition, ...] = ()
 

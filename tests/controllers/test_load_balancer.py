@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from controller_objects import service
+from controller_objects import metadata, service, view
 
 from emu.controllers import load_balancer
 from emu.controllers.actions import Action, Patch, Report
@@ -28,6 +28,13 @@ def outcome(actions: list[Action]) -> tuple[Any, str]:
 
 def given(address: str) -> tuple[Any, str]:
     return [{"ip": address, "ipMode": "VIP"}], "EnsuredLoadBalancer"
+
+
+def with_status(*ingress: dict[str, str], going: bool = False, **spec: Any) -> Service:
+    """A Service of type LoadBalancer whose status was written by somebody."""
+    meta = metadata("web", **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if going else {}))
+    status = {"loadBalancer": {"ingress": list(ingress)}}
+    return view(Service, {"metadata": meta, "spec": {"type": "LoadBalancer", **spec}, "status": status})
 
 
 FAILED = "SyncLoadBalancerFailed"
@@ -63,6 +70,39 @@ FAILED = "SyncLoadBalancerFailed"
             ("-", FAILED),
         ),
         ("A17 another class", service(type="LoadBalancer", loadBalancerClass="x/y"), set(), ("-", "")),
+        (
+            "A17 what another class gave",
+            with_status({"ip": "203.0.113.7"}, loadBalancerClass="x/y"),
+            set(),
+            ("-", ""),
+        ),
+        (
+            "A16 without node ports",
+            service(type="LoadBalancer", allocateLoadBalancerNodePorts=False),
+            set(),
+            given("127.0.113.1"),
+        ),
+        (
+            "A15 an ipMode that was set by hand stays",
+            with_status({"ip": "127.0.113.2", "ipMode": "Proxy"}),
+            set(),
+            ("-", ""),
+        ),
+        ("a name instead of an address", with_status({"hostname": "x.org"}), set(), given("127.0.113.1")),
+        ("an address of another pool", with_status({"ip": "203.0.113.7"}), set(), given("127.0.113.1")),
+        (
+            "two addresses",
+            with_status({"ip": "127.0.113.1"}, {"ip": "127.0.113.2"}),
+            set(),
+            given("127.0.113.1"),
+        ),
+        ("a Service that is being deleted gets none", with_status(going=True), set(), ("-", "")),
+        (
+            "and keeps what it has until it is gone",
+            with_status({"ip": "127.0.113.2"}, going=True),
+            set(),
+            ("-", ""),
+        ),
         (
             "the pool is exhausted",
             service(type="LoadBalancer"),
