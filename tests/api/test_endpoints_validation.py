@@ -261,3 +261,15 @@ def test_endpoints_of_every_kind_are_taken(registry: Registry):
     document = {"metadata": {"name": "e"}, "subsets": [subset(ports=ports), subset({"ip": "127.0.0.1"})]}
     made = create(registry, "endpoints", document)
     assert [port["protocol"] for port in made["subsets"][0]["ports"]] == ["TCP", "UDP"]
+
+
+def test_the_generation_of_a_slice_counts_all_but_its_metadata(registry: Registry):
+    generations = [create(registry, SLICES, slice_of(ports=[{"port": 80}]))["metadata"]["generation"]]
+    for fields in (
+        {"ports": [{"port": 80}], "metadata": {"name": "s", "labels": {"a": "b"}}},
+        {"ports": [{"port": 81}]},
+        {"ports": [{"port": 81}], **endpoint(conditions={"ready": False})},
+    ):
+        made = replace(registry, SLICES, {**slice_of(), **fields})
+        generations.append(made["metadata"]["generation"])
+    assert generations == [1, 1, 2, 3]

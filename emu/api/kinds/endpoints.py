@@ -106,6 +106,13 @@ def default_slice(document: Document) -> None:
         port.setdefault("protocol", "TCP")
 
 
+def keep_slice(new: Document, old: Document) -> None:
+    """A slice has no spec: its generation counts the changes of all but its metadata."""
+    default_slice(new)
+    if any(new.get(key) != old.get(key) for key in ("addressType", "endpoints", "ports")):
+        new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+
+
 def validate_slice(document: Document) -> list[FieldError]:
     """Errors of an EndpointSlice."""
     errors: list[FieldError] = []

@@ -15,6 +15,7 @@ RESOURCES: tuple[Resource, ...] = (
         columns=endpoints.SLICE_COLUMNS,
         cells=endpoints.slice_cells,
         default=endpoints.default_slice,
+        keep=endpoints.keep_slice,
         validate=endpoints.validate_slice,
         validate_update=endpoints.validate_slice_update,
     ),
