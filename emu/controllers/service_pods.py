@@ -55,7 +55,9 @@ class ServicePods:
         self.services = informers.reflector(Service)
         self.nodes = informers.reflector(Node)
         self._pods = informers.reflector(Pod)
-        self._services_by_pair = informers.index(Service, "selector", _one_pair)
+        # Any pair of a selector will do to find the Services of a pod: a selected pod has them all.
+        self._services_by_pair: dict[Hashable, set[str]] = {}
+        self._pair_of: dict[str, Hashable] = {}
         self._pods_by_pair = informers.index(Pod, "labels", _all_pairs)
         self._pods_on = informers.index(Pod, "node", lambda pod: (pod.spec.node_name,))
         self._listeners: list[Concerned] = []
@@ -80,7 +82,25 @@ class ServicePods:
             listener(key)
 
     def _service_changed(self, key: str, before: Service | None, now: Service | None) -> None:
+        self._file(key, now)
         self._concerns(key)
+
+    def _file(self, key: str, service: Service | None) -> None:
+        """Keep a Service under the pair of its selector that the fewest others are kept under.
+
+        Many Services may share a pair, as those of a Helm chart do; each pod would then ask all of them.
+        """
+        if key in self._pair_of:
+            pair = self._pair_of.pop(key)
+            self._services_by_pair[pair].discard(key)
+            if not self._services_by_pair[pair]:
+                del self._services_by_pair[pair]
+        if service is None or not service.spec.selector or service.spec.type == "ExternalName":
+            return
+        pairs = [(service.namespace, *pair) for pair in sorted(service.spec.selector.items())]
+        fewest = min(pairs, key=lambda pair: len(self._services_by_pair.get(pair, ())))
+        self._pair_of[key] = fewest
+        self._services_by_pair.setdefault(fewest, set()).add(key)
 
     def _pod_changed(self, key: str, before: Pod | None, now: Pod | None) -> None:
         if before is not None and now is not None and _relevant(before) == _relevant(now):
@@ -90,8 +110,8 @@ class ServicePods:
             for pod in (before, now)
             if pod is not None
             for pair in _all_pairs(pod)
-            for service_key, service in self._services_by_pair.get(pair).items()
-            if selects(service, pod)
+            for service_key in self._services_by_pair.get(pair, ())
+            if selects(self.services.items[service_key], pod)
         }
         for service_key in concerned:
             self._concerns(service_key)
@@ -113,15 +133,6 @@ def _relevant(pod: Pod) -> tuple[Any, ...]:
         pod.finished,
         pod.spec,
     )
-
-
-def _one_pair(service: Service) -> Iterable[Hashable]:
-    """Any pair of the selector will do: a selected pod has them all."""
-    selector = service.spec.selector
-    if not selector or service.spec.type == "ExternalName":
-        return ()
-    name = min(selector)
-    return ((service.namespace, name, selector[name]),)
 
 
 def _all_pairs(pod: Pod) -> Iterable[Hashable]:
