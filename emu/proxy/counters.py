@@ -55,6 +55,9 @@ class Counters:
         """When a synchronization was queued last."""
         self.iptables_rules: Callable[[], RuleCounts] | None = None
         """Counts the rules of the iptables mode; the two metrics are left out while there is none."""
+        self.without_descriptor: Callable[[], int] = lambda: 0
+        """Counts the frontends that have no socket for lack of file descriptors."""
+        self._descriptor_shortages = 0
         self._started = started
         self._sync = Histogram(_SYNC_BOUNDS)
         self._full_sync = Histogram(_SYNC_BOUNDS)
@@ -125,6 +128,10 @@ class Counters:
         self._reconciler.observe(seconds)
         self._flows_deleted += deleted
 
+    def descriptors_short(self) -> None:
+        """File descriptors have run out."""
+        self._descriptor_shortages += 1
+
     def families(self, mode: ProxyMode) -> Iterator[Family]:
         """The metrics as a mode shows them."""
         yield from self._of_all_modes()
@@ -152,6 +159,18 @@ class Counters:
                 ("", f'service_port="{name}",verdict="{verdict}"', count)
                 for (name, verdict), count in dict(self.connections).items()
             ),
+        )
+        yield Family(
+            "emu_proxy_descriptor_shortages_total",
+            "counter",
+            "Times that file descriptors ran out",
+            [("", "", self._descriptor_shortages)],
+        )
+        yield Family(
+            "emu_proxy_frontends_without_descriptor",
+            "gauge",
+            "Frontends that have no socket for lack of file descriptors",
+            [("", "", self.without_descriptor())],
         )
 
     def _of_all_modes(self) -> Iterator[Family]:

@@ -13,17 +13,18 @@ from emu.core.config import ProxyMode
 from emu.core.objects import Endpoints as EndpointsObject
 from emu.core.objects import EndpointSlice, Node, Service
 from emu.core.policy import PolicyEngine
-from emu.core.ranges import Ranges, intersection
+from emu.core.ranges import EVERYONE, Ranges, intersection
 from emu.planes.base import Plane
 from emu.proxy.admission import admitted
 from emu.proxy.configuration import ProxyConfiguration
 from emu.proxy.counters import Counters
+from emu.proxy.descriptors import Descriptors
 from emu.proxy.forwarding import Forwarder, Judge
 from emu.proxy.listeners import Listeners
 from emu.proxy.planning import Planner
 from emu.proxy.sync_health import SyncHealth
 from emu.proxy.tables import Address, Changes, Frontend, Tables
-from emu.proxy.udp import UdpForwarder
+from emu.proxy.udp import FLOWS_AT_MOST, UdpForwarder
 from emu.telemetry.flows import FlowRing
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,11 @@ class Proxy:
         self.forwarder = Forwarder(
             plane, self.tables, self.planner, self.judge, self.flows, self.counters, node_socket
         )
-        self.udp = UdpForwarder(plane, self.tables, self.planner, self.judge, self.forwarder)
-        self.listeners = Listeners(plane, self.forwarder, self.udp, report)
+        self.descriptors = Descriptors(self.counters.descriptors_short)
+        flows = min(FLOWS_AT_MOST, self.descriptors.flows_at_most)
+        self.udp = UdpForwarder(plane, self.tables, self.planner, self.judge, self.forwarder, flows)
+        self.listeners = Listeners(plane, self.forwarder, self.udp, report, self.descriptors)
+        self.counters.without_descriptor = lambda: self.listeners.waiting
         self._report = report
         self._subscribers: list[Callable[[Changes], None]] = []
         self._scheduled = False
@@ -184,7 +188,12 @@ class Proxy:
             self.listeners.drop(frontend.address)
 
     def _allowed(self, frontend: Frontend) -> Ranges:
-        """Whose packets the kernel lets through to a frontend."""
+        """Whose packets the kernel lets through to a frontend.
+
+        All of them where they are datagrams: a filter would cut flows that are established.
+        """
+        if frontend.address.protocol == "UDP":
+            return EVERYONE
         allowed = self.planner.allowed_sources(frontend)
         if self.judge.engine.empty or self.configuration.mode is ProxyMode.USERSPACE:
             return allowed

@@ -1,8 +1,10 @@
-"""UDP through virtual addresses: one decision for each client address and port, kept as conntrack keeps it.
+"""UDP through virtual addresses: one decision for each client address and port, kept in a table of flows.
 
-A flow lives 30 s after its last datagram, 120 s once it is older than 2 s and has seen a reply
-(nf_conntrack_udp_timeout, _stream). It ends when its endpoint goes. Datagrams are relayed through a socket
-with the client's address, and replies leave from the virtual address.
+Datagrams are relayed through a socket with the client's address, and replies leave from the virtual address.
+A flow ends when its time is over (see `conntrack`), when its endpoint goes or no longer serves, when its
+virtual address goes, and when the endpoint's port turns out to be closed. It outlives changes of policy, of
+traffic policies and of the mode, as a TCP connection does. What is dropped is not remembered: the next
+datagram is decided anew.
 """
 
 from __future__ import annotations
@@ -12,177 +14,186 @@ import logging
 import socket
 import time
 
+from emu.core.config import ProxyMode
 from emu.core.endpoints import PortEndpoint
 from emu.planes.base import Plane
-from emu.proxy.forwarding import Forwarder, Judge, Peer
-from emu.proxy.modes.base import Balancer
+from emu.proxy.conntrack import Flow, FlowTable, Peer
+from emu.proxy.descriptors import OUT_OF_DESCRIPTORS
+from emu.proxy.forwarding import Forwarder, Judge
 from emu.proxy.planning import Planner
 from emu.proxy.tables import Address, Frontend, Tables
 from emu.telemetry.flows import Path, Verdict
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 30.0
-STREAM_SECONDS = 120.0
-STREAM_AFTER_SECONDS = 2.0
 FLOWS_AT_MOST = 8192
-_SWEEP_SECONDS = 5.0
 _BATCH = 64
 _MAX_DATAGRAM = 65535
-
-
-class _Flow:
-    __slots__ = (
-        "address",
-        "balancer",
-        "client",
-        "endpoint",
-        "last",
-        "listener",
-        "replied",
-        "sock",
-        "started",
-    )
-
-    def __init__(
-        self,
-        listener: socket.socket,
-        address: Address,
-        client: Peer,
-        endpoint: PortEndpoint,
-        balancer: Balancer,
-        sock: socket.socket,
-        now: float,
-    ) -> None:
-        self.listener = listener
-        self.address = address
-        self.client = client
-        self.endpoint = endpoint
-        self.balancer = balancer
-        self.sock = sock
-        self.started = self.last = now
-        self.replied = False
-
-    def expired(self, now: float) -> bool:
-        stream = self.replied and self.last - self.started > STREAM_AFTER_SECONDS
-        return now - self.last > (STREAM_SECONDS if stream else IDLE_SECONDS)
+_LEAST_WAIT_SECONDS = 0.05
 
 
 class UdpForwarder:
-    """The flow table of all UDP frontends."""
+    """The flows of all UDP frontends."""
 
     def __init__(
-        self, plane: Plane, tables: Tables, planner: Planner, judge: Judge, forwarder: Forwarder
+        self,
+        plane: Plane,
+        tables: Tables,
+        planner: Planner,
+        judge: Judge,
+        forwarder: Forwarder,
+        capacity: int,
     ) -> None:
+        """`capacity` bounds the number of flows; each has a socket."""
         self._plane = plane
         self._tables = tables
         self._planner = planner
         self._judge = judge
         self._record = forwarder.record
-        self._flows: dict[tuple[Address, Peer], _Flow] = {}
-        self._sweep: asyncio.TimerHandle | None = None
+        self._table = FlowTable(capacity)
+        self._buffer = bytearray(_MAX_DATAGRAM)
+        self._view = memoryview(self._buffer)
+        self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._flows)
+        return len(self._table)
 
     def receive(self, listener: socket.socket, frontend: Frontend) -> None:
         """Datagrams have arrived at a frontend's socket."""
+        buffer, view = self._buffer, self._view
+        flows, sent = self._table.at(frontend.address), self._table.sent
+        now = time.monotonic()
         for _ in range(_BATCH):
             try:
-                data, client = listener.recvfrom(_MAX_DATAGRAM)
+                size, client = listener.recvfrom_into(buffer)
             except BlockingIOError:
                 return
             except OSError as error:
                 log.debug("%s: %s", frontend.address, error)
                 return
-            flow = self._flows.get((frontend.address, client))
+            flow = flows.get(client)
             if flow is None:
-                flow = self._begin(listener, client, frontend)
+                flow = self._begin(listener, client, frontend, now)
                 if flow is None:
                     continue
-            flow.last = time.monotonic()
+            else:
+                flow.answering = False
+                sent(flow, now)
             try:
-                flow.sock.send(data)
+                flow.sock.send(view[:size])
             except BlockingIOError:
                 continue
             except OSError:
+                # The endpoint has no such port: an earlier datagram came back as "port unreachable".
                 self._end(flow)
 
     def changed(self, addresses: set[Address]) -> None:
-        """End the flows whose endpoint is no longer there, or whose frontend is gone."""
-        for flow in [flow for flow in self._flows.values() if flow.address in addresses]:
-            frontend = self._tables.frontends.get(flow.address)
-            serving = {e.key for e in frontend.port.endpoints if e.usable} if frontend else set()
-            if flow.endpoint.key not in serving:
+        """End the flows whose endpoint is gone or no longer serves. Traffic policies do not count here."""
+        serving: dict[Address, set[str]] = {}
+        for flow in self._table.among(addresses):
+            keys = serving.get(flow.address)
+            if keys is None:
+                frontend = self._tables.frontends.get(flow.address)
+                endpoints = frontend.port.endpoints if frontend else ()
+                keys = serving[flow.address] = {e.key for e in endpoints if e.serving}
+            if flow.endpoint.key not in keys:
                 self._end(flow)
 
     def closed(self, address: Address) -> None:
         """A frontend's socket is about to be closed: nothing can be answered any more."""
-        for flow in [flow for flow in self._flows.values() if flow.address == address]:
+        for flow in self._table.among({address}):
             self._end(flow)
+        self._table.forget(address)
 
     def close(self) -> None:
-        """End all flows."""
-        for flow in list(self._flows.values()):
-            self._end(flow)
-        if self._sweep is not None:
-            self._sweep.cancel()
+        """Stop. Every frontend's socket has been closed."""
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def _begin(self, listener: socket.socket, client: Peer, frontend: Frontend) -> _Flow | None:
-        now = time.monotonic()
+    def _begin(self, listener: socket.socket, client: Peer, frontend: Frontend, now: float) -> Flow | None:
         choice = self._planner.decide(frontend, client, now)
         plan, endpoint, source = choice.plan, choice.endpoint, choice.source or client[0]
-        if endpoint is None:
-            self._record(Verdict.DROPPED, client, frontend, None, None, choice.reason)
+        sock, reason = (
+            (None, choice.reason) if endpoint is None else self._connect(client[0], source, endpoint)
+        )
+        if endpoint is None or sock is None:
+            self._record(Verdict.DROPPED, client, frontend, endpoint, None, reason)
             return None
-        denied = self._judge.denial(client[0], source, endpoint, "UDP")
-        if denied is not None:
-            self._record(Verdict.DROPPED, client, frontend, endpoint, None, denied.reason)
-            return None
-        try:
-            sock = self._plane.connect_udp(source, endpoint.address, endpoint.port)
-        except OSError as error:
-            self._record(Verdict.DROPPED, client, frontend, endpoint, None, str(error))
-            return None
-        if len(self._flows) >= FLOWS_AT_MOST:
-            self._end(min(self._flows.values(), key=lambda flow: flow.last))
-        flow = _Flow(listener, frontend.address, client, endpoint, plan.balancer, sock, now)
-        self._flows[frontend.address, client] = flow
+        flow = Flow(frontend.address, client, endpoint, plan.balancer, listener, sock)
+        configuration = self._planner.configuration
+        userspace = configuration.mode is ProxyMode.USERSPACE
+        self._table.add(flow, now, configuration.udp_idle_seconds if userspace else None)
+        self._expire_in_time(now)
         plan.balancer.begun(endpoint, client, now)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(sock, self._reply, flow)
-        if self._sweep is None:
-            self._sweep = loop.call_later(_SWEEP_SECONDS, self._sweep_expired)
+        asyncio.get_running_loop().add_reader(sock, self._reply, flow)
         self._record(Verdict.FORWARDED, client, frontend, endpoint, Path.RELAY)
         return flow
 
-    def _reply(self, flow: _Flow) -> None:
-        for _ in range(_BATCH):
+    def _connect(self, client: str, source: str, endpoint: PortEndpoint) -> tuple[socket.socket | None, str]:
+        """A socket for a new flow, or why there is none."""
+        denied = self._judge.denial(client, source, endpoint, "UDP")
+        if denied is not None:
+            return None, denied.reason
+        while True:
+            if self._table.full and not self._make_room():
+                return None, "the table of UDP flows is full"
             try:
-                data = flow.sock.recv(_MAX_DATAGRAM)
+                return self._plane.connect_udp(source, endpoint.address, endpoint.port), ""
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS or not self._make_room():
+                    return None, str(error)
+
+    def _make_room(self) -> bool:
+        flow = self._table.expendable()
+        if flow is None:
+            return False
+        self._end(flow)
+        return True
+
+    def _reply(self, flow: Flow) -> None:
+        """Datagrams of the endpoint have arrived.
+
+        As a rule there is one for each of the client's, and asking for another would only fail. Where they
+        come one after the other several are taken at once.
+        """
+        now = time.monotonic()
+        for _ in range(_BATCH if flow.answering else 1):
+            try:
+                size = flow.sock.recv_into(self._buffer)
             except BlockingIOError:
                 return
             except OSError:
                 self._end(flow)
                 return
-            flow.last = time.monotonic()
-            flow.replied = True
+            flow.answering = True
+            self._table.answered(flow, now)
             try:
-                flow.listener.sendto(data, flow.client)
+                flow.listener.sendto(self._view[:size], flow.client)
             except OSError as error:
                 log.debug("cannot answer %s: %s", flow.client[0], error)
+
+    def _expire_in_time(self, now: float) -> None:
+        """See to it that flows end when their time is over; many at once rather than one by one."""
+        deadline = self._table.next_deadline()
+        if deadline is None:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
                 return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(
+            max(deadline, now + _LEAST_WAIT_SECONDS), self._expire
+        )
 
-    def _sweep_expired(self) -> None:
+    def _expire(self) -> None:
+        self._timer = None
         now = time.monotonic()
-        for flow in [flow for flow in self._flows.values() if flow.expired(now)]:
+        for flow in self._table.expired(now):
             self._end(flow)
-        self._sweep = None
-        if self._flows:
-            self._sweep = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep_expired)
+        self._expire_in_time(now)
 
-    def _end(self, flow: _Flow) -> None:
-        self._flows.pop((flow.address, flow.client), None)
-        asyncio.get_running_loop().remove_reader(flow.sock)
-        flow.sock.close()
-        flow.balancer.ended(flow.endpoint, flow.client, time.monotonic())
+    def _end(self, flow: Flow) -> None:
+        if self._table.remove(flow):
+            asyncio.get_running_loop().remove_reader(flow.sock)
+            flow.sock.close()
+            flow.balancer.ended(flow.endpoint, flow.client, time.monotonic())

@@ -27,6 +27,8 @@ ALL_MODES = {
     "kubeproxy_proxy_healthz_total": "counter",
     "kubeproxy_proxy_livez_total": "counter",
     "emu_proxy_connections_total": "counter",
+    "emu_proxy_descriptor_shortages_total": "counter",
+    "emu_proxy_frontends_without_descriptor": "gauge",
 }
 PARTIAL_SYNCS = {
     "kubeproxy_sync_full_proxy_rules_duration_seconds": "histogram",
