@@ -54,7 +54,7 @@ class HeldConnections:
         loop = asyncio.get_running_loop()
         sock.setblocking(False)
         self._held[sock] = (loop.time() + self._seconds, on_end)
-        loop.add_reader(sock, self._readable, sock)
+        loop.add_reader(sock.fileno(), self._readable, sock)
         if len(self._held) > self._limit:
             self._drop(next(iter(self._held)))
         if self._timer is None:
@@ -79,7 +79,7 @@ class HeldConnections:
         loop = asyncio.get_running_loop()
         if not data:
             # A client that has said all may still be waiting for its answer.
-            loop.remove_reader(sock)
+            loop.remove_reader(sock.fileno())
         _, on_end = self._held.pop(sock)
         self._held[sock] = (loop.time() + self._seconds, on_end)
 
@@ -96,6 +96,6 @@ class HeldConnections:
 
     def _drop(self, sock: socket.socket) -> None:
         _, on_end = self._held.pop(sock)
-        asyncio.get_running_loop().remove_reader(sock)
+        asyncio.get_running_loop().remove_reader(sock.fileno())
         reset(sock)
         on_end()

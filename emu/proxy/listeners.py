@@ -106,7 +106,7 @@ class Listeners:
         if listener is not None:
             if address.protocol == "UDP":
                 self._udp.closed(address)
-            asyncio.get_running_loop().remove_reader(listener.sock)
+            asyncio.get_running_loop().remove_reader(listener.sock.fileno())
             listener.sock.close()
             self._paused.pop(listener, None)
             if self._waiting:
@@ -140,7 +140,7 @@ class Listeners:
             return None
         listener = self._listeners[address] = _Listener(sock, frontend)
         self._forgive(address)
-        asyncio.get_running_loop().add_reader(sock, self._receive if udp else self._accept, listener)
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._receive if udp else self._accept, listener)
         return listener
 
     def _failed(self, frontend: Frontend, error: OSError) -> None:
@@ -178,7 +178,7 @@ class Listeners:
         if not self._accept_some(listener):
             # Clients are left in the backlog: descriptors come back when connections end.
             loop = asyncio.get_running_loop()
-            loop.remove_reader(listener.sock)
+            loop.remove_reader(listener.sock.fileno())
             self._paused[listener] = None
             if self._descriptors.missing(loop.time()):
                 log.warning("new connections wait: %s", self._descriptors)
@@ -234,7 +234,7 @@ class Listeners:
                 break
             listener, _ = self._paused.popitem(last=False)
             if self._accept_some(listener):
-                loop.add_reader(listener.sock, self._accept, listener)
+                loop.add_reader(listener.sock.fileno(), self._accept, listener)
             else:
                 # The next descriptors are for clients of the others.
                 self._paused[listener] = None

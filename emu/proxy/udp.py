@@ -125,7 +125,7 @@ class UdpForwarder:
         self._table.add(flow, now, configuration.udp_idle_seconds if userspace else None)
         self._expire_in_time(now)
         plan.balancer.begun(endpoint, client, now)
-        asyncio.get_running_loop().add_reader(sock, self._reply, flow)
+        asyncio.get_running_loop().add_reader(sock.fileno(), self._reply, flow)
         self._record(Verdict.FORWARDED, client, frontend, endpoint, Path.RELAY)
         return flow
 
@@ -194,6 +194,6 @@ class UdpForwarder:
 
     def _end(self, flow: Flow) -> None:
         if self._table.remove(flow):
-            asyncio.get_running_loop().remove_reader(flow.sock)
+            asyncio.get_running_loop().remove_reader(flow.sock.fileno())
             flow.sock.close()
             flow.balancer.ended(flow.endpoint, flow.client, time.monotonic())
