@@ -7,6 +7,7 @@ with the bridge at .1, `kubernetes` at the first and `kube-dns` at the tenth Ser
 
 from __future__ import annotations
 
+import socket
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -18,7 +19,11 @@ POD_PREFIX_LENGTH = 24
 
 def to_int(address: str) -> int:
     """An IPv4 address as an unsigned 32-bit integer. Raises ValueError when it is not one."""
-    return int(IPv4Address(address))
+    try:
+        return int.from_bytes(socket.inet_pton(socket.AF_INET, address), "big")
+    except OSError:
+        # It is no address: this says why.
+        return int(IPv4Address(address))
 
 
 def to_str(number: int) -> str:
