@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -28,6 +29,8 @@ from emu.proxy.udp import FLOWS_AT_MOST, UdpForwarder
 from emu.telemetry.flows import FlowRing
 
 log = logging.getLogger(__name__)
+
+_SETTLE_SECONDS = 0.005
 
 
 class Proxy:
@@ -62,6 +65,8 @@ class Proxy:
         self._subscribers: list[Callable[[Changes], None]] = []
         self._scheduled = False
         self._holding = False
+        self._unsettled: OrderedDict[Address, None] = OrderedDict()
+        self._settling: asyncio.Handle | None = None
         self._full = True
         self.tables.read_endpoints(configuration.mode is ProxyMode.USERSPACE)
 
@@ -116,16 +121,14 @@ class Proxy:
         self.planner.configure(configuration)
         log.info("mode is %s", configuration.mode, extra={"scheduler": configuration.scheduler})
         if not self.tables.read_endpoints(configuration.mode is ProxyMode.USERSPACE):
-            for frontend in self.tables.frontends.values():
-                self._settle(frontend)
+            self._settle_all()
             self._tell(Changes(set(), {}))
         elif not self._holding:
             self.synchronize()
 
     def policies_changed(self) -> None:
         """NetworkPolicies give other answers than before."""
-        for frontend in self.tables.frontends.values():
-            self._settle(frontend)
+        self._settle_all()
 
     def hold_back(self) -> None:
         """Take objects in without acting on them, until `synchronize`."""
@@ -159,6 +162,8 @@ class Proxy:
 
     def close(self) -> None:
         """Close all sockets. Connections that were handed over go on."""
+        if self._settling is not None:
+            self._settling.cancel()
         self.listeners.close()
         self.udp.close()
         self.forwarder.close()
@@ -180,6 +185,28 @@ class Proxy:
     def _tell(self, changes: Changes) -> None:
         for listener in self._subscribers:
             listener(changes)
+
+    def _settle_all(self) -> None:
+        """Bring the listeners of all frontends in line.
+
+        Clients are not kept waiting for thousands of them: the loop goes on in between. Those that an earlier
+        call has left come first, so that changes one after the other keep none from its turn.
+        """
+        self._unsettled = OrderedDict.fromkeys((*self._unsettled, *self.tables.frontends))
+        if self._settling is None:
+            self._settle_some()
+
+    def _settle_some(self) -> None:
+        self._settling = None
+        deadline = time.perf_counter() + _SETTLE_SECONDS
+        while self._unsettled:
+            address, _ = self._unsettled.popitem(last=False)
+            frontend = self.tables.frontends.get(address)
+            if frontend is not None:
+                self._settle(frontend)
+            if time.perf_counter() > deadline and self._unsettled:
+                self._settling = asyncio.get_running_loop().call_soon(self._settle_some)
+                return
 
     def _settle(self, frontend: Frontend) -> None:
         if self.planner.listens(frontend):

@@ -191,3 +191,31 @@ async def test_no_connection_is_refused_while_everything_else_changes(bench: Ben
             while served < before + 20:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         stop.set()
+
+
+async def test_clients_do_not_wait_while_all_frontends_change(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emu.proxy.proxy._SETTLE_SECONDS", 0)
+    for number in range(20):
+        bench.service(f"s{number}", clusterIP=bench.ip(130 + number))
+        bench.endpoints(2, name=f"s{number}")
+    settled: list[str] = []
+    want = bench.proxy.listeners.want
+    monkeypatch.setattr(
+        bench.proxy.listeners,
+        "want",
+        lambda frontend, allowed: (settled.append(frontend.port.name), want(frontend, allowed)),
+    )
+    bench.proxy.policies_changed()
+    assert len(settled) == 1
+    await asyncio.sleep(0)
+    # A second change while the first is carried out: those that wait come first, and none twice in vain.
+    bench.proxy.policies_changed()
+    bench.delete_service("s19")
+    while len(settled) < 21:
+        await asyncio.sleep(0)
+    assert settled == [f"default/s{number}" for number in (0, 1, *range(2, 19), 0, 1)]
+    assert await serves(bench, 5)
+    bench.mode("ipvs")
+    assert len(settled) == 22
