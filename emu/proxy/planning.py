@@ -88,6 +88,11 @@ class Planner:
                 for balancer in balancers.values():
                     reschedule(balancer, *scheduling)
 
+    def nodes_changed(self) -> None:
+        """Plans rest on where clients are, and in which zone."""
+        self._plans.clear()
+        self._entries.clear()
+
     def changed(self, addresses: set[Address], ports: dict[str, PortState | None]) -> None:
         """Take over what has changed in the tables."""
         for address in addresses:

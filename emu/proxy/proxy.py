@@ -98,6 +98,7 @@ class Proxy:
     def set_node(self, key: str, before: Node | None, now: Node | None) -> None:
         """A Node was added, changed or deleted."""
         if self.tables.set_node(key, now):
+            self.planner.nodes_changed()
             self._full = True
             self._schedule()
 

@@ -218,7 +218,7 @@ class Tables:
         self._node_order = None
         self._clients.clear()
         self._hosts.clear()
-        self._dirty.update(self._services)
+        self._dirty.update(key for key, service in self._services.items() if _depends_on_nodes(service))
         return True
 
     @property
@@ -369,3 +369,13 @@ def _age(frontend: Frontend) -> tuple[str, str]:
     """What orders Services by age: the name decides between those of one second."""
     service = frontend.port.service
     return service.metadata.creation_timestamp, service.key
+
+
+def _depends_on_nodes(service: Service) -> bool:
+    """Whether the nodes have a part in its addresses, or in who may reach them."""
+    spec = service.spec
+    return (
+        spec.type in ("NodePort", "LoadBalancer")
+        or bool(spec.external_ips)
+        or spec.internal_traffic_policy == "Local"
+    )

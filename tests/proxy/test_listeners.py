@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from emu.core.config import ProxyMode
+from emu.core.objects import Node
 from emu.proxy import descriptors
 
 from .conftest import Bench
@@ -213,9 +215,42 @@ async def test_clients_do_not_wait_while_all_frontends_change(
     # A second change while the first is carried out: those that wait come first, and none twice in vain.
     bench.proxy.policies_changed()
     bench.delete_service("s19")
-    while len(settled) < 21:
+    while len(settled) < 21:  # noqa: ASYNC110
         await asyncio.sleep(0)
     assert settled == [f"default/s{number}" for number in (0, 1, *range(2, 19), 0, 1)]
     assert await serves(bench, 5)
     bench.mode("ipvs")
     assert len(settled) == 22
+
+
+def node(bench: Bench, name: str, last: int, pods: int, zone: str) -> Node:
+    document = {
+        "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}},
+        "spec": {"podCIDR": f"{bench.base}.{pods}/26"},
+        "status": {"addresses": [{"type": "InternalIP", "address": bench.ip(last)}]},
+    }
+    return msgspec.convert(document, Node)
+
+
+async def test_a_node_that_changes_touches_only_services_that_nodes_have_a_part_in(bench: Bench) -> None:
+    bench.service()
+    bench.service("ports", clusterIP=bench.ip(201), type="NodePort", ports=[{"port": 1, "nodePort": 32700}])
+    bench.service("local", clusterIP=bench.ip(202), internalTrafficPolicy="Local")
+    bench.service("external", clusterIP=bench.ip(203), externalIPs=[bench.ip(220)])
+    bench.proxy.tables.take_changes()
+    bench.proxy.set_node("n3", None, node(bench, "n3", 242, 128, "z3"))
+    touched = {name for name, port in bench.proxy.tables.take_changes().ports.items() if port}
+    assert touched == {"default/ports", "default/local", "default/external"}
+
+
+async def test_a_node_that_moves_to_another_zone_is_told_other_endpoints(bench: Bench) -> None:
+    bench.service()
+    bench.endpoints(
+        *(
+            {"addresses": [bench.ip(2 + at)], "nodeName": "n1", "hints": {"forZones": [{"name": f"z{at}"}]}}
+            for at in (1, 2)
+        )
+    )
+    for zone, last in (("z1", 3), ("z2", 4)):
+        bench.proxy.set_node("n1", None, node(bench, "n1", 240, 0, zone))
+        assert set(await bench.spread(bench.ip(9), 8)) == {f"{bench.ip(last)}:8080"}
