@@ -1,4 +1,6 @@
-"""Run the benchmarks that are named, or all: `python -m benchmarks [api] [policy] [startup] [services]`.
+"""Run the benchmarks that are named, or all.
+
+`python -m benchmarks [--quick] [api] [policy] [startup] [services] [proxy-scale]`
 
 `--quick` takes one round of `services` instead of several: less exact, for a first look.
 """
@@ -8,13 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import api, policy, services, startup
+from benchmarks import api, policy, proxy_scale, services, startup
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "api": api.run,
     "policy": policy.run,
     "startup": startup.run,
     "services": services.run,
+    "proxy-scale": proxy_scale.run,
 }
 
 

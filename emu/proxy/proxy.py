@@ -131,6 +131,11 @@ class Proxy:
         """NetworkPolicies give other answers than before."""
         self._settle_all()
 
+    @property
+    def settled(self) -> bool:
+        """Whether all listeners are in line with the mode and the policies."""
+        return not self._unsettled
+
     def hold_back(self) -> None:
         """Take objects in without acting on them, until `synchronize`."""
         self._holding = True
