@@ -131,6 +131,15 @@ def test_c12_the_first_endpoint_in_the_chain_that_has_the_client_wins(mode: Prox
     assert chosen(made, "abc", 9, now=16.0) == "c" * 9
 
 
+@pytest.mark.parametrize("mode", CHAINS)
+def test_c12_the_order_of_the_chain_counts_and_not_the_order_of_the_connections(mode: ProxyMode) -> None:
+    for low, high in zip("abcdefghij", "klmnopqrst", strict=True):
+        made = balancer(mode, low + high, affinity=TIMEOUT)
+        assert chosen(made, high) == high
+        assert chosen(made, low) == low
+        assert chosen(made, low + high) == low
+
+
 @pytest.mark.parametrize(("mode", "expected"), [(ProxyMode.IPTABLES, True), (ProxyMode.NFTABLES, False)])
 def test_d6_f1_the_moment_when_the_timeout_is_over(mode: ProxyMode, expected: bool) -> None:
     """`recent` matches up to --seconds; an element of a set has expired when its time has come."""
