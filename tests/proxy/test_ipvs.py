@@ -68,6 +68,20 @@ def test_e5_the_newest_real_server_is_first() -> None:
     assert server.shown() == "e:1/0/0 d:1/0/0 c:1/0/0 a:1/0/0"
 
 
+def test_e5_the_list_is_that_of_the_candidates_whoever_comes_with_them() -> None:
+    server = Server("abc")
+    assert server.choose() == "c"
+    for _ in range(3):
+        # Another kind of client has an object of its own with the same endpoints.
+        server.candidates = Candidates(server.candidates.endpoints)
+        server.choose()
+    assert server.shown() == "c:1/0/0 b:1/0/0 a:1/0/0"
+    # The endpoints of the port are the same, and a node's zone makes others of them candidates.
+    server.candidates = Candidates(server.candidates.endpoints[:2])
+    assert set(server.choices(4)) == {"a", "b"}
+    assert server.shown() == "b:1/0/0 a:1/0/0"
+
+
 def test_e3_counts_are_active_while_open_and_inactive_in_time_wait() -> None:
     server = Server("a")
     for port in (1, 2, 3):

@@ -56,7 +56,9 @@ class IpvsBalancer:
         """By key: those in the list, and those that are gone while they have connections."""
         self._leaving: list[Destination] = []
         self._checked = 0.0
-        self._stale = True
+        self._wanted: AbstractSet[str] = frozenset()
+        self._agreed: dict[int, Candidates] = {}
+        """Candidates, by identity, that are those wanted: each kind of client has an object of its own."""
         self._time_wait: deque[tuple[int, Counter[_Entry]]] = deque()
         """What leaves TIME_WAIT at which second. Memory must not grow with the rate of connections."""
         self._timeout: float | None = None
@@ -67,33 +69,35 @@ class IpvsBalancer:
         self._scheduler = SCHEDULERS[scheduler](self._destinations, self._address, flags)
 
     def update(self, endpoints: Sequence[PortEndpoint], affinity: float | None) -> None:
-        """See Balancer. The list follows the next candidates: they change only with the endpoints."""
-        self._stale = True
+        """See Balancer. The list follows with the next candidates."""
+        self._agreed.clear()
         self._timeout = affinity
         if affinity is None:
             self._templates.clear()
 
     def choose(self, candidates: Candidates, client: tuple[str, int], now: float) -> PortEndpoint | None:
         """See Balancer."""
-        if self._stale or self._leaving or self._time_wait:
+        time_wait = self._time_wait
+        due = self._leaving or (time_wait and time_wait[0][0] <= now)
+        if due or id(candidates) not in self._agreed:
             self._advance(candidates, now)
         timeout = self._timeout
         if timeout is None:
             picked = self._scheduler.pick(client, now)
-            return candidates.by_key.get(picked.key) if picked is not None else None
+            return candidates.by_key[picked.key] if picked is not None else None
         template = self._templates.find(client[0], now)
         if template is not None:
             bound = self._known.get(template.key)
             if bound is not None and bound.listed and bound.weight:
                 self._templates.use(client[0], template, now)
-                return candidates.by_key.get(bound.key)
+                return candidates.by_key[bound.key]
             # sysctl expire_quiescent_template = 1
             self._templates.drop(client[0])
         picked = self._scheduler.pick(client, now)
         if picked is None:
             return None
         self._templates.add(client[0], picked.key, timeout, now)
-        return candidates.by_key.get(picked.key)
+        return candidates.by_key[picked.key]
 
     def begun(self, endpoint: PortEndpoint, client: tuple[str, int], now: float) -> None:
         """See Balancer."""
@@ -128,7 +132,7 @@ class IpvsBalancer:
         """See Balancer."""
 
     def real_servers(self, candidates: Candidates, now: float) -> list[RealServer]:
-        """The real servers in the order of the list. Candidates are as for `choose`."""
+        """The real servers in the order of the list, for the candidates that there are now."""
         self._advance(candidates, now)
         return [RealServer(d.key, d.weight, d.active, d.inactive) for d in self._destinations]
 
@@ -142,9 +146,13 @@ class IpvsBalancer:
                 for destination in [leaving for leaving in self._leaving if leaving.idle]:
                     self._remove(destination)
         self._end_time_wait(now)
-        if self._stale:
-            self._stale = False
-            self._synchronize(candidates.by_key.keys())
+        if id(candidates) not in self._agreed:
+            wanted = candidates.by_key.keys()
+            if wanted != self._wanted:
+                self._wanted = wanted
+                self._agreed.clear()
+                self._synchronize(wanted)
+            self._agreed[id(candidates)] = candidates
 
     def _end_time_wait(self, now: float) -> None:
         while self._time_wait and self._time_wait[0][0] <= now:
