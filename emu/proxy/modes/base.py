@@ -11,10 +11,12 @@ from emu.core.endpoints import Endpoints, PortEndpoint
 class Candidates:
     """The endpoints that a connection may go to, as a list and by key."""
 
-    __slots__ = ("by_key", "endpoints")
+    __slots__ = ("by_key", "endpoints", "listed")
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
+        self.listed: object = None
+        """The mark of the list of real servers that agrees with them, in ipvs mode."""
         self.by_key: Mapping[str, PortEndpoint] = {endpoint.key: endpoint for endpoint in endpoints}
 
 

@@ -57,8 +57,8 @@ class IpvsBalancer:
         self._leaving: list[Destination] = []
         self._checked = 0.0
         self._wanted: AbstractSet[str] = frozenset()
-        self._agreed: dict[int, Candidates] = {}
-        """Candidates, by identity, that are those wanted: each kind of client has an object of its own."""
+        self._mark = object()
+        """Another one with each change of what is wanted. Each kind of client has candidates of its own."""
         self._time_wait: deque[tuple[int, Counter[_Entry]]] = deque()
         """What leaves TIME_WAIT at which second. Memory must not grow with the rate of connections."""
         self._timeout: float | None = None
@@ -69,8 +69,7 @@ class IpvsBalancer:
         self._scheduler = SCHEDULERS[scheduler](self._destinations, self._address, flags)
 
     def update(self, endpoints: Sequence[PortEndpoint], affinity: float | None) -> None:
-        """See Balancer. The list follows with the next candidates."""
-        self._agreed.clear()
+        """See Balancer. The list follows with the candidates, when they come."""
         self._timeout = affinity
         if affinity is None:
             self._templates.clear()
@@ -79,7 +78,7 @@ class IpvsBalancer:
         """See Balancer."""
         time_wait = self._time_wait
         due = self._leaving or (time_wait and time_wait[0][0] <= now)
-        if due or id(candidates) not in self._agreed:
+        if due or candidates.listed is not self._mark:
             self._advance(candidates, now)
         timeout = self._timeout
         if timeout is None:
@@ -146,13 +145,12 @@ class IpvsBalancer:
                 for destination in [leaving for leaving in self._leaving if leaving.idle]:
                     self._remove(destination)
         self._end_time_wait(now)
-        if id(candidates) not in self._agreed:
+        if candidates.listed is not self._mark:
             wanted = candidates.by_key.keys()
             if wanted != self._wanted:
-                self._wanted = wanted
-                self._agreed.clear()
+                self._wanted, self._mark = wanted, object()
                 self._synchronize(wanted)
-            self._agreed[id(candidates)] = candidates
+            candidates.listed = self._mark
 
     def _end_time_wait(self, now: float) -> None:
         while self._time_wait and self._time_wait[0][0] <= now:
