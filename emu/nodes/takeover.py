@@ -15,7 +15,7 @@ from emu.nodes.host import Host
 from emu.nodes.http import Address
 from emu.planes.handover import Handover
 from emu.planes.held import reset
-from emu.planes.relay import Relay
+from emu.planes.relay import Relays
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class Takeover:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._relays: set[Relay] = set()
+        self._relays = Relays()
         self._dials: set[asyncio.Task[None]] = set()
 
     def __call__(self, sock: socket.socket, handover: Handover, ended: Callable[[], None]) -> None:
@@ -47,8 +47,7 @@ class Takeover:
         """Reset what is relayed: nobody copies its bytes any more."""
         for task in self._dials:
             task.cancel()
-        for relay in list(self._relays):
-            relay.stop()
+        self._relays.close()
 
     async def _relay(
         self, sock: socket.socket, client: Address, handover: Handover, ended: Callable[[], None]
@@ -69,11 +68,4 @@ class Takeover:
         except asyncio.CancelledError:
             reset(sock)
             raise
-
-        def over() -> None:
-            self._relays.discard(relay)
-            ended()
-
-        relay = Relay(over)
-        self._relays.add(relay)
-        await relay.start(sock, upstream)
+        self._relays.start(sock, upstream, ended)

@@ -22,7 +22,7 @@ from emu.core.policy import Decision, PolicyEngine
 from emu.planes.base import Plane
 from emu.planes.handover import HandoverSender
 from emu.planes.held import HeldConnections, reset
-from emu.planes.relay import Relay
+from emu.planes.relay import Relays
 from emu.proxy.counters import Counters
 from emu.proxy.modes.base import Balancer
 from emu.proxy.modes.userspace import DIAL_TIMEOUTS
@@ -81,7 +81,7 @@ class Forwarder:
         self._held = HeldConnections()
         self._senders: dict[str, HandoverSender] = {}
         self._handed: dict[str, dict[int, _Counted]] = {}
-        self._relays: set[Relay] = set()
+        self._relays = Relays()
         self._dials: set[asyncio.Task[None]] = set()
 
     def forward(self, sock: socket.socket, client: Peer, frontend: Frontend) -> None:
@@ -108,8 +108,7 @@ class Forwarder:
         """Stop. Connections that were handed over go on; relayed and held ones are reset."""
         for task in self._dials:
             task.cancel()
-        for relay in list(self._relays):
-            relay.stop()
+        self._relays.close()
         for sender in self._senders.values():
             sender.close()
         self._held.close()
@@ -205,7 +204,7 @@ class Forwarder:
         except asyncio.CancelledError:
             reset(sock)
             raise
-        await self._relay(sock, server, client, frontend, plan, endpoint)
+        self._relay(sock, server, client, frontend, plan, endpoint)
 
     async def _dial_in_turn(self, sock: socket.socket, client: Peer, frontend: Frontend) -> None:
         """The userspace mode's way: each attempt goes to the next endpoint and may take longer."""
@@ -229,12 +228,12 @@ class Forwarder:
             except asyncio.CancelledError:
                 reset(sock)
                 raise
-            await self._relay(sock, server, client, frontend, plan, endpoint)
+            self._relay(sock, server, client, frontend, plan, endpoint)
             return
         sock.close()
         self.record(Verdict.REFUSED, client, frontend, None, Path.RELAY, reason)
 
-    async def _relay(
+    def _relay(
         self,
         sock: socket.socket,
         server: socket.socket,
@@ -244,14 +243,11 @@ class Forwarder:
         endpoint: PortEndpoint,
     ) -> None:
         def ended() -> None:
-            self._relays.discard(relay)
             plan.balancer.ended(endpoint, client, time.monotonic())
 
         plan.balancer.begun(endpoint, client, time.monotonic())
-        relay = Relay(ended)
-        self._relays.add(relay)
         self.record(Verdict.FORWARDED, client, frontend, endpoint, Path.RELAY)
-        await relay.start(sock, server)
+        self._relays.start(sock, server, ended)
 
     def _node_is_dead(self, node: str) -> bool:
         """Whether an endpoint's node is part of the cluster while its process is not there."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from random import Random
 
 import pytest
 
-from emu.planes.held import HeldConnections
-from emu.planes.relay import Relay
+from emu.planes.held import HeldConnections, reset_on_close
+from emu.planes.relay import HIGH_WATER, Relays
 
 ADDRESS = "127.202.255.1"
 RESET = struct.pack("ii", 1, 0)
@@ -25,9 +30,9 @@ class Ends:
         far, self.server = tcp_pair()
         self.sockets = (near, far)
 
-    async def start(self) -> None:
-        self.relay = Relay(self.ended.set)
-        await self.relay.start(*self.sockets)
+    def start(self) -> None:
+        self.relays = Relays()
+        self.relays.start(*self.sockets, self.ended.set)
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -42,11 +47,18 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 @pytest.fixture
 async def ends() -> AsyncIterator[Ends]:
     ends = Ends()
-    await ends.start()
+    ends.start()
     yield ends
-    ends.relay.stop()
+    ends.relays.close()
     ends.client.close()
     ends.server.close()
+
+
+async def receive_all(sock: socket.socket) -> bytes:
+    received = bytearray()
+    while data := await asyncio.get_running_loop().sock_recv(sock, 1 << 20):
+        received += data
+    return bytes(received)
 
 
 async def receive(sock: socket.socket) -> bytes:
@@ -54,17 +66,21 @@ async def receive(sock: socket.socket) -> bytes:
         return await asyncio.get_running_loop().sock_recv(sock, 1 << 20)
 
 
-async def test_bytes_and_half_close(ends: Ends) -> None:
-    ends.client.send(b"question")
-    ends.client.shutdown(socket.SHUT_WR)
-    assert await receive(ends.server) == b"question"
-    assert await receive(ends.server) == b""
-    ends.server.send(b"answer")
-    assert await receive(ends.client) == b"answer"
-    ends.server.close()
-    assert await receive(ends.client) == b""
+@pytest.mark.parametrize("first", ["client", "server"])
+async def test_half_close_is_passed_on_and_the_other_way_goes_on(ends: Ends, first: str) -> None:
+    one, other = (ends.client, ends.server) if first == "client" else (ends.server, ends.client)
+    one.send(b"question")
+    one.shutdown(socket.SHUT_WR)
+    assert await receive(other) == b"question"
+    assert await receive(other) == b""
+    other.send(b"answer")
+    assert await receive(one) == b"answer"
+    assert not ends.ended.is_set()
+    other.close()
+    assert await receive(one) == b""
     async with asyncio.timeout(2):
         await ends.ended.wait()
+    assert len(ends.relays) == 0
 
 
 @pytest.mark.parametrize("who", ["client", "server"])
@@ -74,23 +90,121 @@ async def test_a_reset_is_passed_on(ends: Ends, who: str) -> None:
     resetting.close()
     with pytest.raises(ConnectionResetError):
         await receive(other)
+    assert ends.ended.is_set()
 
 
-async def test_a_client_that_never_reads_stops_the_server(ends: Ends) -> None:
-    sent = 0
+async def test_much_goes_both_ways_at_once_unchanged(ends: Ends) -> None:
+    up, down = Random(1).randbytes(12 << 20), Random(2).randbytes(9 << 20)
 
-    async def send_all() -> None:
-        nonlocal sent
-        while sent < 64 << 20:
-            await asyncio.get_running_loop().sock_sendall(ends.server, b"x" * 65536)
-            sent += 65536
+    async def send_all(sock: socket.socket, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(sock, data)
+        sock.shutdown(socket.SHUT_WR)
 
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(send_all(), 0.5)
-    received = 0
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        tasks.create_task(send_all(ends.client, up))
+        tasks.create_task(send_all(ends.server, down))
+        received_up = tasks.create_task(receive_all(ends.server))
+        received_down = tasks.create_task(receive_all(ends.client))
+    assert received_up.result() == up
+    assert received_down.result() == down
+    assert ends.ended.is_set()
+
+
+async def test_many_small_messages_arrive_in_order(ends: Ends) -> None:
+    lines = [b"%d\n" % number for number in range(5000)]
+    for at in range(0, len(lines), 10):
+        ends.client.send(b"".join(lines[at : at + 10]))
+        await asyncio.sleep(0)
+    ends.client.shutdown(socket.SHUT_WR)
     async with asyncio.timeout(5):
-        while received < sent:
-            received += len(await receive(ends.client))
+        assert await receive_all(ends.server) == b"".join(lines)
+
+
+async def fill(ends: Ends) -> int:
+    """Bytes that the server could send to a client that never reads."""
+    sent = 0
+    idle = 0
+    while idle < 50:
+        try:
+            sent += ends.server.send(b"x" * 65536)
+            idle = 0
+        except BlockingIOError:
+            idle += 1
+            await asyncio.sleep(0.002)
+    return sent
+
+
+async def test_a_client_that_never_reads_stops_the_server_and_costs_little_memory(ends: Ends) -> None:
+    sent = await fill(ends)
+    held = [len(end.held) for end in ends.relays._ends.values() if end.held]
+    assert len(held) == 1
+    assert 0 < held[0] <= HIGH_WATER
+    ends.server.shutdown(socket.SHUT_WR)
+    async with asyncio.timeout(5):
+        assert len(await receive_all(ends.client)) == sent
+
+
+async def test_a_slow_reader_that_has_said_all_gets_all_and_the_relay_sleeps_meanwhile(ends: Ends) -> None:
+    ends.client.shutdown(socket.SHUT_WR)
+    assert await receive(ends.server) == b""
+    sent = await fill(ends)
+    ends.server.close()
+    began = time.process_time()
+    await asyncio.sleep(0.2)
+    assert time.process_time() - began < 0.05
+    async with asyncio.timeout(5):
+        assert len(await receive_all(ends.client)) == sent
+        await ends.ended.wait()
+
+
+async def test_the_reset_of_a_client_that_never_reads_reaches_the_server(ends: Ends) -> None:
+    await fill(ends)
+    ends.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    ends.client.close()
+    with pytest.raises(ConnectionResetError):
+        await receive(ends.server)
+
+
+async def test_bytes_go_through_without_pipes_when_descriptors_run_out(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def none_left(_flags: int) -> tuple[int, int]:
+        nonlocal asked
+        asked += 1
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pipe2", none_left)
+    data = Random(3).randbytes(4 << 20)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        received = tasks.create_task(receive_all(ends.server))
+        await asyncio.get_running_loop().sock_sendall(ends.client, data)
+        ends.client.shutdown(socket.SHUT_WR)
+    assert received.result() == data
+    assert asked > 0
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "stop"])
+async def test_no_descriptor_is_left_behind(end: str) -> None:
+    before = open_descriptors()
+    ends = Ends()
+    ends.start()
+    await fill(ends)
+    if end == "reset":
+        reset_on_close(ends.client)
+    if end == "stop":
+        ends.relays.close()
+    ends.client.close()
+    ends.server.close()
+    async with asyncio.timeout(2):
+        await ends.ended.wait()
+    ends.relays.close()
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def until(condition: Callable[[], bool]) -> None:
