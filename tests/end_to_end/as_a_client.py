@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 
@@ -19,6 +20,10 @@ from emu.testing import Cluster
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.53"
 DROPPED_SECONDS = 0.6
 """How long silence has to last before it counts as a dropped connection."""
+OUTSIDE = "127.220.0.9"
+"""An address outside the cluster."""
+
+T = TypeVar("T")
 
 
 class Answer(NamedTuple):
@@ -43,9 +48,10 @@ def pod(name: str, *args: str, node: str = "", labels: dict[str, str] | None = N
     }
 
 
-def service(name: str, selector: str = "", **spec: Any) -> Any:
+def service(name: str, selector: str | dict[str, str] = "", **spec: Any) -> Any:
     """A Service for pods labelled `app=selector`; port 8080 where nothing else is said."""
-    chosen = {"selector": {"app": selector}} if selector else {}
+    labels = {"app": selector} if isinstance(selector, str) else selector
+    chosen = {"selector": labels} if selector else {}
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -66,12 +72,21 @@ def endpoint_slice(name: str, of: str, ports: list[Any], endpoints: list[Any]) -
     }
 
 
+class Visit(NamedTuple):
+    """A request that was answered: which pod it was, and the client's address as the pod saw it."""
+
+    pod: str
+    client: str
+
+
 class Space:
     """A namespace of a running cluster."""
 
     def __init__(self, cluster: Cluster, name: str, labels: dict[str, str] | None = None) -> None:
         self.cluster = cluster
         self.name = name
+        self._ips: dict[str, str] = {}
+        self._vips: dict[str, str] = {}
         namespace = {
             "apiVersion": "v1",
             "kind": "Namespace",
@@ -87,6 +102,7 @@ class Space:
             for item in (yaml.safe_load_all(document) if isinstance(document, str) else [document])
         ]
         manifests = [Manifest(item, "test") for item in parsed]
+        self._forget()
         self.cluster.call(lambda client: apply(client, manifests, namespace=self.name))
         pods = [item["metadata"]["name"] for item in parsed if item["kind"] == "Pod"]
         if pods and ready:
@@ -105,10 +121,12 @@ class Space:
         """A merge patch."""
         resource = view if isinstance(view, ResourceName) else view.resource
         namespace = self.name if resource.namespaced else ""
+        self._forget()
         self.cluster.call(lambda client: client.patch(resource, namespace, name, patch))
 
     def delete(self, view: type[Object], name: str, **options: Any) -> None:
         """Delete an object, if it is there."""
+        self._forget()
 
         async def use(client: Any) -> None:
             with contextlib.suppress(ApiError):
@@ -117,16 +135,25 @@ class Space:
         self.cluster.call(use)
 
     def ip(self, name: str) -> str:
-        """A pod's address."""
-        return self.cluster.object(Pod, name, self.name).ip
+        """A pod's address, asked for once as long as the test changes nothing."""
+        if not self._ips.get(name):
+            self._ips = {item.name: item.ip for item in self.cluster.objects(Pod, self.name)}
+        return self._ips[name]
 
     def vip(self, name: str) -> str:
-        """A Service's ClusterIP."""
-        return self.cluster.object(Service, name, self.name).spec.cluster_ip
+        """A Service's ClusterIP, asked for once as long as the test changes nothing."""
+        if name not in self._vips:
+            found = self.cluster.objects(Service, self.name)
+            self._vips = {item.name: item.spec.cluster_ip for item in found}
+        return self._vips[name]
 
-    def node_port(self, name: str) -> int:
-        """The node port of a Service's first port."""
-        return self.cluster.object(Service, name, self.name).spec.ports[0].node_port
+    def _forget(self) -> None:
+        self._ips, self._vips = {}, {}
+
+    def node_port(self, name: str, port: str = "") -> int:
+        """The node port of a Service's port by name, or of its first one."""
+        ports = self.cluster.object(Service, name, self.name).spec.ports
+        return next(item.node_port for item in ports if port in ("", item.name))
 
     def external_ip(self, name: str) -> str:
         """A load balancer's address, once it is there."""
@@ -148,30 +175,31 @@ def node_ip(cluster: Cluster, name: str) -> str:
     return cluster.object(Node, name, "").internal_ip
 
 
-def set_proxy(cluster: Cluster, mode: str, **sections: Any) -> None:
-    """Put a KubeProxyConfiguration in force."""
-    text = yaml.safe_dump({"kind": "KubeProxyConfiguration", "mode": mode, **sections})
+def set_proxy(cluster: Cluster, mode: str, **fields: Any) -> None:
+    """Put a KubeProxyConfiguration in force; what is not given is as without configuration."""
+    text = yaml.safe_dump({"kind": "KubeProxyConfiguration", "mode": mode, **fields})
     patch = {"data": {"config.conf": text}}
     cluster.call(lambda client: client.patch(ConfigMap.resource, "kube-system", "kube-proxy", patch))
     port = cluster.settings.config.fixed_ports.proxy_metrics
-    scheduler = sections.get("ipvs", {}).get("scheduler", "rr")
-    masquerade_all = any(section.get("masqueradeAll") for section in sections.values())
 
     def in_force() -> bool:
-        found = cluster.dial("127.0.0.1", "127.0.0.1", port, "/configz").body
-        document = yaml.safe_load(found)
-        return _settings_of(document) == (mode, scheduler, masquerade_all)
+        shown = yaml.safe_load(cluster.dial("127.0.0.1", "127.0.0.1", port, "/configz").body)
+        (found,) = shown.values()
+        return _settings_of(found) == _settings_of({"mode": mode, **fields})
 
     cluster.until(in_force, what=f"mode {mode} is in force")
 
 
-def _settings_of(configz: Any) -> tuple[str, str, bool]:
-    (found,) = configz.values()
-    sections = [found.get(key) or {} for key in ("iptables", "ipvs", "nftables")]
+def _settings_of(configuration: Any) -> tuple[Any, ...]:
+    """The fields that tests set and /configz shows."""
+    sections = [configuration.get(key) or {} for key in ("iptables", "ipvs", "nftables")]
+    ipvs = configuration.get("ipvs") or {}
     return (
-        found["mode"],
-        (found.get("ipvs") or {}).get("scheduler") or "rr",
+        configuration["mode"],
+        ipvs.get("scheduler") or "rr",
+        ipvs.get("schedulerFlags") or [],
         any(section.get("masqueradeAll") for section in sections),
+        configuration.get("nodePortAddresses") or [],
     )
 
 
@@ -222,6 +250,27 @@ def outcome(source: str, address: str, port: int = 8080, seconds: float = DROPPE
     except ConnectionResetError:
         return "reset"
     return "ok"
+
+
+def visit(source: str, address: str, port: int = 8080, seconds: float = 5.0) -> Visit:
+    """Who answers, and whom it saw, over a connection of its own."""
+    with connect(source, address, port, seconds) as sock:
+        return Visit(ask(sock), ask(sock, "/clientip").rpartition(":")[0])
+
+
+def spread(source: str, address: str, tries: int = 24, port: int = 8080) -> set[str]:
+    """The pods that answer; an address that does not answer yet has none."""
+    names = set()
+    for _ in range(tries):
+        with contextlib.suppress(OSError):
+            names.add(http(source, address, port))
+    return names
+
+
+def at_once(function: Callable[..., T], calls: Iterable[tuple[Any, ...]]) -> list[T]:
+    """What a function returns for each tuple of arguments, in their order: many waits in the time of one."""
+    with ThreadPoolExecutor(max_workers=32) as threads:
+        return [future.result() for future in [threads.submit(function, *call) for call in calls]]
 
 
 def udp(source: str, address: str, port: int, text: str = "hostname", seconds: float = 2.0) -> Answer:
