@@ -1,5 +1,6 @@
 from typing import Any
 
+import msgspec
 import pytest
 
 from emu.api.allocation import NODE_PORTS
@@ -7,7 +8,10 @@ from emu.api.errors import InternalError, InvalidError
 from emu.api.options import DeleteOptions, WriteOptions
 from emu.api.registry import Registry
 from emu.api.resources import BY_NAME
+from emu.api.service_admission import ServiceAdmission
+from emu.api.store import Store
 
+from .conftest import NETWORKS
 from .refusals import (
     BAD_CIDR,
     BAD_IP,
@@ -579,6 +583,38 @@ def test_a9_a_dry_run_takes_nothing(registry: Registry):
     spec = create(registry, "services", service("other", type="NodePort"))["spec"]
     assert spec["clusterIP"] == tried["clusterIP"]
     assert spec["ports"] == tried["ports"]
+
+
+def test_a10_a_range_that_is_full_is_a_500():
+    networks = msgspec.structs.replace(NETWORKS, services="127.27.0.0/30")
+    registry = Registry(
+        Store(None), BY_NAME, {"services": ServiceAdmission(networks, choose=lambda count: 0)}
+    )
+    registry.create(BY_NAME["namespaces"], "", {"metadata": {"name": "default"}})
+    given = [create(registry, "services", service(name))["spec"]["clusterIP"] for name in ("a", "b")]
+    assert given == ["127.27.0.1", "127.27.0.2"]
+    with pytest.raises(InternalError) as error:
+        create(registry, "services", service("c"))
+    assert error.value.code == 500
+    assert error.value.message.endswith("failed to allocate a serviceIP: range is full")
+    registry.delete(BY_NAME["services"], "default", "a", DeleteOptions())
+    assert create(registry, "services", service("c"))["spec"]["clusterIP"] == "127.27.0.1"
+
+
+def test_a14_static_node_ports_are_given_out_last(registry: Registry):
+    def ports(first: int, count: int) -> list[dict[str, Any]]:
+        return [{"name": f"p{n}", "port": n} for n in range(first, first + count)]
+
+    numbers = []
+    for name, count in (("a", 2000), ("b", 682)):
+        spec = create(registry, "services", service(name, type="NodePort", ports=ports(1, count)))["spec"]
+        numbers += [port["nodePort"] for port in spec["ports"]]
+    assert numbers == list(range(30086, 32768))
+    spec = create(registry, "services", service("c", type="NodePort", ports=ports(1, 86)))["spec"]
+    assert [port["nodePort"] for port in spec["ports"]] == list(range(30000, 30086))
+    with pytest.raises(InternalError) as error:
+        create(registry, "services", service("d", type="NodePort"))
+    assert error.value.message.endswith("failed to allocate a nodePort: range is full")
 
 
 def test_a12_a_deleted_service_releases_all(registry: Registry):

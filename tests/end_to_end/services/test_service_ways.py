@@ -16,6 +16,7 @@ from as_a_client import (
     at_once,
     node_ip,
     outcome,
+    pod,
     service,
     udp,
     udp_outcome,
@@ -58,8 +59,8 @@ class Ways:
         self.sources |= {name: space.ip(name) for name in PODS}
         self.sources["outside"] = OUTSIDE
         self.names = {address: name for name, address in self.sources.items()}
-        for pod, node in PODS.items():
-            self.names[space.ip(pod).rpartition(".")[0] + ".1"] = f"bridge of {node}"
+        for name, node in PODS.items():
+            self.names[space.ip(name).rpartition(".")[0] + ".1"] = f"bridge of {node}"
         self.targets: dict[tuple[str, str], tuple[str, int]] = {}
         for found in [cluster.object(Service, name, space.name) for name in services]:
             port, number = found.spec.ports[0].port, found.spec.ports[0].node_port
@@ -83,15 +84,15 @@ class Ways:
             if tried >= 6 and pods == wanted:
                 break
             try:
-                pod, client = visit(source, *target)
+                seen = visit(source, *target)
             except TimeoutError:
                 return "dropped"
             except OSError as error:
                 return type(error).__name__
-            pods.add(pod)
-            clients.add(self.names.get(client, client))
-        seen = "a node" if len(clients) > 1 and clients <= set(NODES) else " ".join(sorted(clients))
-        return f"{' '.join(sorted(pods))} < {seen}"
+            pods.add(seen.pod)
+            clients.add(self.names.get(seen.client, seen.client))
+        shown = "a node" if len(clients) > 1 and clients <= set(NODES) else " ".join(sorted(clients))
+        return f"{' '.join(sorted(pods))} < {shown}"
 
     def found(self, table: Table) -> Table:
         """What becomes of all rows of a table.
@@ -118,11 +119,16 @@ class Ways:
         self.space.cluster.until(lambda: self.found(table) == table, what="the table is in force")
 
 
+BOTH_PROTOCOLS = [
+    {"name": "tcp", "port": 8080},
+    {"name": "udp", "port": 8080, "targetPort": 8081, "protocol": "UDP"},
+]
 SERVICES = {
     "cluster": {},
     "local": {"externalTrafficPolicy": "Local"},
     "internal": {"internalTrafficPolicy": "Local"},
     "itself": {"selector": "near", "externalTrafficPolicy": "Local"},
+    "hosted": {"selector": "hosted", "ports": [{"port": 8080, "targetPort": 18080}]},
     "guarded": {"loadBalancerSourceRanges": ["127.220.0.0/24"]},
     "nobody": {"selector": "nobody"},
     "nobody-local": {
@@ -131,26 +137,24 @@ SERVICES = {
         "internalTrafficPolicy": "Local",
     },
 }
-BOTH_PROTOCOLS = [
-    {"name": "tcp", "port": 8080},
-    {"name": "udp", "port": 8080, "targetPort": 8081, "protocol": "UDP"},
-]
 
 
 @pytest.fixture(scope="module")
 def ways(space: Space) -> Ways:
     """All Services, of type LoadBalancer with an external IP, in force."""
+    hosted = pod("hosted", "netexec", "--http-port=18080", "--udp-port=-1", node="node-3")
+    hosted["spec"]["hostNetwork"] = True
     space.apply(
+        hosted,
         *(
             service(
                 name,
                 type="LoadBalancer",
                 externalIPs=[f"127.220.11.{number}"],
-                ports=BOTH_PROTOCOLS,
-                **{"selector": "web", **spec},
+                **{"selector": "web", "ports": BOTH_PROTOCOLS, **spec},
             )
             for number, (name, spec) in enumerate(SERVICES.items(), 1)
-        )
+        ),
     )
     ways = Ways(space, list(SERVICES))
     ways.until(rows("guarded", ("outside", "load balancer", "one two < a node")))
@@ -216,6 +220,20 @@ def test_c10_hairpin_shows_the_pod_another_address_than_its_own(ways: Ways, mode
     assert ways.found(table) == table
     answer = udp(ways.sources["near"], ways.space.vip("itself"), 8080, "clientip")
     assert ways.names[answer.text.rpartition(":")[0]] == seen
+
+
+@every_mode
+def test_c9_c10_a_pod_in_the_host_network_is_its_node(ways: Ways, mode: str):
+    table = rows(
+        "hosted",
+        *(
+            (client, "ClusterIP", f"node-3 < {PODS.get(client, client) if mode == 'userspace' else client}")
+            for client in ("near", "third", "node-1", "node-3")
+        ),
+        ("node-3", "load balancer", "node-3 < node-3"),
+        ("near", "load balancer", "node-3 < node-1"),
+    )
+    assert ways.found(table) == table
 
 
 @kernel_modes
