@@ -35,9 +35,11 @@ format: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
-# Pages that are made from the code.
+# Pages that are made from the code, and the column of tests in the page on Services.
 docs: $(INSTALLED)
 	$(BIN)/python -m emu.api.reference > docs/reference/api.md
+	$(BIN)/python tests/end_to_end/test_services_page.py > docs/reference/services.md.new
+	mv docs/reference/services.md.new docs/reference/services.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis emu/api/data
