@@ -183,6 +183,7 @@ class EndpointSliceController:
         self._known: dict[str, Known] = {}
         slices = context.informers.reflector(EndpointSlice)
         self._slices = context.informers.index(EndpointSlice, "service", lambda item: (item.service_key,))
+        self._spread = context.informers.index(Service, "topology", lambda item: (asks_for_hints(item),))
         self._queue = WorkQueue("endpointslice", self._sync, workers=8)
         service_pods.subscribe(self._queue.add)
         service_pods.nodes.subscribe(self._node_changed)
@@ -205,9 +206,8 @@ class EndpointSliceController:
         """The zones' shares changed: Services whose endpoints are spread by them are looked at again."""
         if before is not None and now is not None and standing(before) == standing(now):
             return
-        for service_key, service in self._service_pods.services.items.items():
-            if asks_for_hints(service):
-                self._queue.add(service_key)
+        for service_key in self._spread.get(True):
+            self._queue.add(service_key)
 
     async def _sync(self, key: str) -> float | None:
         service = self._service_pods.services.items.get(key)

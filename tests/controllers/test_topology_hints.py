@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 from typing import Any
 
 import pytest
 from controller_objects import node, pod, service, written_slice
 
-from emu.controllers.actions import Create, Replace, Report
+from emu.controllers.actions import Create, Delete, Replace, Report
 from emu.controllers.endpointslice import Decision, Known, decide
 from emu.controllers.topology import Allocation, allocate, balance, cpu_shares
 from emu.core.objects import EndpointSlice, Node, Pod, Service
@@ -52,6 +53,8 @@ def after(decision: Decision, existing: list[EndpointSlice] | None = None) -> li
         if isinstance(action, Create | Replace):
             item = written_slice(dict(action.document))
             found[item.name] = item
+        elif isinstance(action, Delete):
+            del found[action.name]
     return list(found.values())
 
 
@@ -362,3 +365,36 @@ def test_topology_hints_go_with_the_annotation() -> None:
     present = after(second, after(first))
     assert {hint for _, hint in zones(present)} == {""}
     assert decided(service(), found, nodes, present, second.known).actions == []
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_topology_hints_are_settled_by_one_sync(seed: int) -> None:
+    """Whatever the nodes and endpoints are: the next sync finds nothing to write, and no zone too many."""
+    random = Random(seed)
+    nodes = {
+        f"node-{zone}": in_zone(
+            f"node-{zone}",
+            zone,
+            cpu=random.choice(["1", "2", "3", "8"]),
+            ready=random.choice(["True"] * 6 + ["False"]),
+        )
+        for zone in "abcd"[: random.randint(2, 4)]
+    }
+    subject = service(annotations=AUTO)
+    found = pods(**{name[-1]: random.choice([0, 1, 2, 5, 20, 70, 130]) for name in nodes})
+    present: list[EndpointSlice] = []
+    known = None
+    for _ in range(4):
+        changed = {random.choice(found).name for _ in range(random.choice([1, 3, 30]))} if found else set()
+        found = [
+            pod(p.name, node=p.spec.node_name, ip=p.ip, ready=p.ready is not (p.name in changed))
+            for p in found
+        ]
+        decision = decided(subject, found, nodes, present, known)
+        present, known = after(decision, present), decision.known
+        assert decided(subject, found, nodes, present, known).actions == []
+        allocations = allocate(cpu_shares(nodes.values()), sum(p.ready for p in found))
+        if not isinstance(allocations, str):
+            hints = Counter(hint for _, hint in zones(present).elements() if hint)
+            ours = {zone: number for zone, number in hints.items() if zone in allocations}
+            assert all(number <= allocations[zone].maximum for zone, number in ours.items())
