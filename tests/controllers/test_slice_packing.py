@@ -389,7 +389,7 @@ def worlds(draw: st.DrawFn) -> World:
     return world
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=50)
 @given(worlds())
 def test_b5_as_upstream_packs(world: World) -> None:
     existing = [
