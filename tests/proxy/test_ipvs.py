@@ -77,9 +77,11 @@ def test_e5_the_list_is_that_of_the_candidates_whoever_comes_with_them() -> None
         server.choose()
     assert server.shown() == "c:1/0/0 b:1/0/0 a:1/0/0"
     # The endpoints of the port are the same, and a node's zone makes others of them candidates.
-    server.candidates = Candidates(server.candidates.endpoints[:2])
+    everyone, server.candidates = server.candidates, Candidates(server.candidates.endpoints[:2])
     assert set(server.choices(4)) == {"a", "b"}
     assert server.shown() == "b:1/0/0 a:1/0/0"
+    server.candidates = everyone
+    assert server.shown() == "c:1/0/0 b:1/0/0 a:1/0/0"
 
 
 def test_e3_counts_are_active_while_open_and_inactive_in_time_wait() -> None:
