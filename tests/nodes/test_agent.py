@@ -81,8 +81,12 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     settings.state.run.mkdir()
     settings.state.pki.mkdir()
     api = asyncio.create_task(server.run(settings))
-    credentials = await wait_for_credentials(settings.state.kubeconfig)
-    async with Client(credentials) as client:
+    waiting = asyncio.create_task(wait_for_credentials(settings.state.kubeconfig))
+    await asyncio.wait((api, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if api.done():
+        waiting.cancel()
+        api.result()
+    async with Client(await waiting) as client:
         made = Cluster(settings, client)
         await made.start_node()
         try:
