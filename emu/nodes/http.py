@@ -18,6 +18,8 @@ import httptools
 
 MAX_HEAD = 64 * 1024
 MAX_BODY = 1024 * 1024
+ENOUGH = 64 * 1024
+"""Octets of answers to pipelined requests after which the client has to take these first."""
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -228,6 +230,8 @@ class HttpSession:
             response = self._app(request)
             if isinstance(response, Response):
                 out += self._encode(request, response)
+                if len(out) >= ENOUGH and requests and self.stream is None:
+                    self.stream = iter(())
             else:
                 self.waiting = response
                 self._waiting_request = request

@@ -3,7 +3,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from emu.nodes.http import MAX_BODY, HttpSession, Request, Response, text
+from emu.nodes.http import ENOUGH, MAX_BODY, HttpSession, Request, Response, text
 
 CLIENT, SERVER = ("127.200.2.2", 40000), ("127.200.2.3", 80)
 
@@ -55,6 +55,19 @@ def test_pipelined_requests_are_answered_in_order() -> None:
     assert [answer.index(b"GET /%d " % n) for n in range(5)] == sorted(
         answer.index(b"GET /%d " % n) for n in range(5)
     )
+
+
+def test_a_client_takes_answers_before_it_gets_more_of_them() -> None:
+    size = 10_000
+    conversation = HttpSession(lambda request: text("x" * size), CLIENT)
+    answer = conversation.receive(b"GET / HTTP/1.1\r\n\r\n" * 1000)
+    parts = [len(answer)]
+    while conversation.stream is not None:
+        assert list(conversation.stream) == []
+        parts.append(len(conversation.resume()))
+    assert max(parts) < ENOUGH + 2 * size
+    assert sum(parts) > 1000 * size
+    assert conversation.idle
 
 
 def test_a_request_may_come_in_single_bytes() -> None:
