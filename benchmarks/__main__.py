@@ -1,6 +1,6 @@
 """Run the benchmarks that are named, or all.
 
-`python -m benchmarks [--quick] [api] [policy] [startup] [services] [proxy-scale]`
+`python -m benchmarks [--quick] [api] [policy] [startup] [services] [proxy-scale] [silent]`
 
 `--quick` takes one round of `services` instead of several: less exact, for a first look.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import api, policy, proxy_scale, services, startup
+from benchmarks import api, policy, proxy_scale, services, silent, startup
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "api": api.run,
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "startup": startup.run,
     "services": services.run,
     "proxy-scale": proxy_scale.run,
+    "silent": silent.run,
 }
 
 
