@@ -122,7 +122,10 @@ class HandoverSender:
         self._ended(self._in_flight)
 
     def _connect(self) -> bool:
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            return False
         channel.setblocking(False)
         try:
             with _short_path(self._path) as address:

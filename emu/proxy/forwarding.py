@@ -253,12 +253,12 @@ class Forwarder:
         """Whether an endpoint's node is part of the cluster while its process is not there."""
         if node not in self._tables.nodes:
             return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-            probe.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+                probe.setblocking(False)
                 probe.connect(str(self._node_socket(node)))
-            except OSError as error:
-                return error.errno in (errno.ENOENT, errno.ECONNREFUSED)
+        except OSError as error:
+            return error.errno in (errno.ENOENT, errno.ECONNREFUSED)
         return False
 
     def _drop(

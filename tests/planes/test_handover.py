@@ -301,6 +301,15 @@ def no_more_descriptors() -> Iterator[None]:
             os.close(fd)
 
 
+async def test_a_channel_that_finds_no_descriptor_leaves_the_socket_to_the_caller(
+    node: Node, proxy: Proxy
+) -> None:
+    with proxy.accept() as sock:
+        with no_more_descriptors():
+            assert proxy.send(sock) is None
+        assert proxy.send(sock) == 1
+
+
 async def test_a_connection_lost_for_want_of_descriptors_is_told_as_ended(
     node: Node, proxy: Proxy, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -107,6 +107,15 @@ async def test_without_descriptors_clients_wait_and_it_is_said_once(
     assert "enough file descriptors again" in caplog.text
 
 
+async def test_without_a_descriptor_for_its_endpoint_a_connection_is_refused(bench: Bench) -> None:
+    bench.configure(masquerade_all=True)
+    bench.service()
+    bench.endpoints(2)
+    with few_descriptors(2), connected(bench, bench.vip) as sock, pytest.raises(ConnectionResetError):
+        await answered(sock, 1)
+    assert b"Too many open files" in bench.proxy.flows.lines()
+
+
 async def test_a_shortage_wakes_the_proxy_a_few_times_a_second(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
