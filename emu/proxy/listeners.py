@@ -213,8 +213,11 @@ class Listeners:
         self._relieve_in(self._patience)
 
     def _tell_of_waiting(self, frontend: Frontend) -> None:
-        others = f" and at {self.waiting - 1} other addresses" if self.waiting > 1 else ""
-        self._report(frontend, f"cannot listen at {frontend.address}{others}: {self._descriptors}")
+        self._report(
+            frontend,
+            f"cannot listen at {frontend.address}: {self._descriptors}; {self.waiting} addresses wait so far "
+            "(the metric emu_proxy_frontends_without_descriptor goes on counting)",
+        )
 
     def _relieve_in(self, seconds: float) -> None:
         """Look soon whether there are descriptors, by one timer for all that wait."""
