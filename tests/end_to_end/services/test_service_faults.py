@@ -5,6 +5,7 @@ Rules C6, C7 and C8 of the data path, and what a client sees of a dead proxy and
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import pytest
@@ -25,7 +26,7 @@ from as_a_client import (
 )
 from proxy_modes import every_mode
 
-from emu.core.objects import Deployment, Pod
+from emu.core.objects import Deployment, Pod, Service
 
 
 def echo(replicas: int) -> dict[str, object]:
@@ -109,6 +110,22 @@ def test_no_connection_is_refused_while_endpoints_come_and_go(world: Space, mode
         stop.set()
         thread.join()
     assert failures == []
+
+
+@every_mode
+def test_c7_a_connection_outlives_its_service_and_ends_with_its_pod(world: Space, mode: str):
+    near, name = world.ip("near"), f"short-{mode}"
+    world.apply(pod(name, node="node-2"), service(name, name))
+    address = world.vip(name)
+    world.cluster.until(lambda: outcome(near, address) == "ok", what="the Service is in force")
+    with connect(near, address, 8080) as sock:
+        assert ask(sock) == name
+        world.delete(Service, name)
+        world.cluster.until(lambda: outcome(near, address) == "refused", what="the Service is gone")
+        assert ask(sock) == name
+        world.delete(Pod, name, options={"gracePeriodSeconds": 0})
+        with contextlib.suppress(ConnectionError):
+            assert sock.recv(1) == b""
 
 
 def test_c7_established_connections_survive_the_death_of_the_proxy(world: Space):

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 from as_a_client import (
     DROPPED_SECONDS,
+    OUTSIDE,
     Space,
     at_once,
     endpoint_slice,
     http,
+    node_ip,
     outcome,
     pod,
     program_at,
@@ -306,7 +308,11 @@ def managed(space: Space) -> Space:
     def named(name: str, number: int, protocol: str = "TCP") -> Any:
         ports = [{"name": "http", "containerPort": number, "protocol": protocol}]
         arguments = ("netexec", f"--http-port={number}", "--udp-port=-1")
-        return pod(name, *arguments, labels={"app": "named"}, ports=ports)
+        made = pod(name, *arguments, labels={"app": "named"}, ports=ports)
+        admin = pod(name, "netexec", f"--http-port={number + 1}", "--udp-port=-1")["spec"]["containers"][0]
+        admin |= {"name": "admin", "ports": [{"name": "admin", "containerPort": number + 1}]}
+        made["spec"]["containers"].append(admin)
+        return made
 
     sidecar = pod("sidecar", labels={"app": "sidecar"})
     sidecar["spec"]["initContainers"] = [
@@ -335,12 +341,21 @@ def managed(space: Space) -> Space:
         service("share", "share"),
         service("share-a", selector={"app": "share", "tier": "a"}),
         service("named", "named", ports=NAMED),
+        service(
+            "two-names",
+            "named",
+            ports=[
+                {"name": "a", "port": 8080, "targetPort": "http"},
+                {"name": "b", "port": 8082, "targetPort": "admin"},
+            ],
+        ),
         service("sidecar", "sidecar", ports=NAMED),
         service("leaving", "leaving"),
-        service("close", "web", trafficDistribution="PreferClose"),
+        service("close", "web", type="NodePort", trafficDistribution="PreferClose"),
         service("same-zone", "web", trafficDistribution="PreferSameZone"),
         service("same-node", "web", trafficDistribution="PreferSameNode"),
         service("headless", "web", clusterIP="None"),
+        service("edited", "web"),
         service("labelled", "web")
         | {"metadata": {"name": "labelled", "labels": {"team": "red", "kubernetes.io/service-name": "no"}}},
         service("moving", "web", ports=[{"name": "a", "port": 8080, "targetPort": 8080}]),
@@ -368,6 +383,9 @@ def until_served(space: Space, name: str, expected: str, client: str = "near", p
 def test_a4_named_target_ports_differ_per_pod(managed: Space, mode: str):
     until_served(managed, "named", "first second")
     until_served(managed, "sidecar", "sidecar")
+    # Several ports, each with numbers of its own; a pod may have one of them and not the other.
+    until_served(managed, "two-names", "first second")
+    until_served(managed, "two-names", "datagrams first second", port=8082)
 
 
 def test_a3_pods_that_do_not_listen_are_endpoints_all_the_same(managed: Space):
@@ -416,6 +434,20 @@ def test_b3_labels_selector_and_ports_reconcile(managed: Space):
     managed.patch(Service, "moving", {"spec": {"ports": ports}})
     until_served(managed, "moving", "near", port=9090)
     assert outcome(managed.ip("near"), managed.vip("moving")) == "refused"
+
+
+def test_b3_a_slice_of_the_controller_that_somebody_changes_is_put_right(managed: Space):
+    (before,) = slices_of(managed, "edited")
+
+    def right() -> bool:
+        found = slices_of(managed, "edited")
+        return [slice_.endpoints for slice_ in found] == [before.endpoints]
+
+    managed.patch(EndpointSlice, before.name, {"endpoints": [at("127.220.41.1")]})
+    managed.cluster.until(right, what="the endpoints are the pods again")
+    managed.delete(EndpointSlice, before.name)
+    managed.cluster.until(right, what="there is a slice again")
+    until_served(managed, "edited", "one two")
 
 
 def test_b4_what_a_slice_says(managed: Space):
@@ -503,6 +535,10 @@ def test_b12_c21_traffic_distribution_prefers_what_is_near(managed: Space, mode:
         assert spread(managed.ip("far"), managed.vip(name), 6) == {"two"}
         # Nothing is on its node: what is in its zone.
         assert spread(managed.ip("third"), managed.vip(name), 6) == {"two"}
+    # At a node port it is the zone of the node that was asked.
+    number = managed.node_port("close")
+    for node, near in (("node-1", "one"), ("node-2", "two"), ("node-3", "two")):
+        assert spread(OUTSIDE, node_ip(managed.cluster, node), 6, number) == {near}
 
 
 def test_b12_hints_are_in_the_slices_and_the_annotation_wins(managed: Space):
