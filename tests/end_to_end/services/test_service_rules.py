@@ -1,4 +1,4 @@
-"""The rules that kube-proxy shows for the Services that are there: D1 to D7, F1 to F3, G1.
+"""The rules that kube-proxy shows for the Services that are there: D1 to D7, E1 to E7, F1 to F3, G1.
 
 Each line of them is tested in tests/proxy/rules; here they belong to a cluster, its traffic and its mode.
 """
@@ -6,13 +6,16 @@ Each line of them is tested in tests/proxy/rules; here they belong to a cluster,
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 from urllib.parse import quote
 
 import pytest
-from as_a_client import OUTSIDE, Space, outcome, pod, service, spread
+from as_a_client import OUTSIDE, Space, ask, connect, outcome, pod, service, spread
 from proxy_modes import in_modes
+
+from emu.core.objects import Pod
 
 PODS = ("m-1", "m-2", "m-3")
 
@@ -117,6 +120,39 @@ def test_f1_f2_f3_maps_chains_and_numgen(shown: Shown, mode: str):
     assert [number for number, _, _ in found] == ["0", "1", "2"]
     assert {f"{ip}:8080" for _, _, ip in found} == set(shown.endpoints())
     assert "no-endpoint-services" in shown.rules("nobody")
+
+
+@in_modes("ipvs")
+def test_e1_e2_e5_e7_servers_and_their_connections(shown: Shown, mode: str):
+    space, vip = shown.space, shown.space.vip("many")
+
+    def servers() -> dict[str, tuple[int, int]]:
+        """Weight and active connections of each real server of the ClusterIP."""
+        _, _, of_service = shown.rules("many", part="ipvsadm").partition(f"TCP  {vip}:8080 rr\n")
+        found = {}
+        for line in of_service.splitlines():
+            real = re.fullmatch(r"  -> (\S+)\s+Masq\s+(\d+)\s+(\d+)\s+(\d+)\s*", line)
+            if real is None:
+                break
+            found[real[1]] = (int(real[2]), int(real[3]))
+        return found
+
+    assert set(servers()) == set(shown.endpoints())
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connect(OUTSIDE, vip, 8080)) for _ in range(3)]
+        names = [ask(sock) for sock in socks]
+        assert set(names) == set(PODS)
+        space.cluster.until(
+            lambda: servers() == dict.fromkeys(shown.endpoints(), (1, 1)), what="each has one connection"
+        )
+        space.patch(Pod, "m-1", {"metadata": {"labels": {"app": "away"}}})
+        gone = f"{space.ip('m-1')}:8080"
+        space.cluster.until(lambda: servers().get(gone) == (0, 1), what="m-1 has weight 0 and its connection")
+        space.patch(Pod, "m-1", {"metadata": {"labels": {"app": "many"}}})
+        space.cluster.until(lambda: servers().get(gone) == (1, 1), what="m-1 has its weight again")
+    space.cluster.until(lambda: servers() == dict.fromkeys(shown.endpoints(), (1, 0)), what="all have ended")
+    sets = shown.rules("many", part="ipset")
+    assert f"{vip},tcp:8080" in sets.partition("Name: KUBE-CLUSTER-IP\n")[2].partition("Name: ")[0]
 
 
 @in_modes("userspace")

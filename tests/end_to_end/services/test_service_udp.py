@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -136,6 +137,22 @@ def test_h1_one_decision_for_each_flow(world: Space, mode: str):
         with flow(near, address) as asking:
             names.append(asking.ask())
             assert {asking.ask() for _ in range(4)} == {names[-1]}
+    assert set(names) == MANY
+
+
+@in_modes("userspace")
+def test_g5_a_flow_ends_after_a_quarter_of_a_second(world: Space, mode: str):
+    with flow(world.ip("near"), world.vip("many")) as asking:
+        names = [asking.ask()]
+        sent = time.monotonic()
+        for _ in range(5):
+            name = asking.ask()
+            now = time.monotonic()
+            assert name == names[0] or now - sent > 0.2
+            sent = now
+        for _ in range(2):
+            time.sleep(0.4)
+            names.append(asking.ask())
     assert set(names) == MANY
 
 
