@@ -59,8 +59,11 @@ def _masked(
         return EVERYONE if node is None else through(node)
     by_node = [(node, through(node)) for node in tables.node_order]
     inside = [intersection(clients, tables.sources_of([node])) for node, clients in by_node]
-    # From outside a load balancer's address may be entered at any node, others at the first.
-    entries = by_node if frontend.way is Way.LOAD_BALANCER else by_node[:1]
+    # From outside a load balancer's address may be entered at any node, a node's own at that node, others
+    # at the first.
+    entries = [pair for pair in by_node if pair[0].address == frontend.address.ip] or (
+        by_node if frontend.way is Way.LOAD_BALANCER else by_node[:1]
+    )
     outside = complement(tables.sources_of(tables.node_order))
     return _union((*inside, intersection(outside, _union(clients for _, clients in entries))))
 

@@ -249,18 +249,33 @@ class Planner:
         return nodes[turn % len(nodes)].name
 
     def _entries_from_outside(self, frontend: Frontend) -> tuple[NodeInfo, ...]:
-        """The nodes where clients from outside enter: those a load balancer sends to, else the first."""
+        """The nodes where clients from outside enter: those a load balancer sends to, else the first.
+
+        An address that is a node's own leads to that node.
+        """
         nodes = self._tables.node_order
-        if frontend.way is not Way.LOAD_BALANCER:
+        if frontend.way is Way.CLUSTER_IP:
             return nodes[:1]
         of_nodes, entries = self._entries.get(frontend.address, ((), ()))
         if of_nodes is not nodes:
-            port, entries = frontend.port, nodes
-            if port.external_local and self.configuration.mode is not ProxyMode.USERSPACE:
-                # Health checks keep a load balancer from nodes without local endpoints.
-                entries = tuple(node for node in nodes if node.name in port.local_nodes)
+            entries = self._find_entries(frontend, nodes)
             self._entries[frontend.address] = nodes, entries
         return entries
+
+    def _find_entries(self, frontend: Frontend, nodes: tuple[NodeInfo, ...]) -> tuple[NodeInfo, ...]:
+        port = frontend.port
+        if own := tuple(node for node in nodes if node.address == frontend.address.ip):
+            return own
+        if frontend.way is not Way.LOAD_BALANCER:
+            return nodes[:1]
+        if not port.external_local or self.configuration.mode is ProxyMode.USERSPACE:
+            return nodes
+        # Health checks keep a load balancer from nodes without ready local endpoints. Where no node has one,
+        # terminating ones may still serve (KEP-1669).
+        ready = {endpoint.node for endpoint in port.endpoints if endpoint.ready}
+        return tuple(node for node in nodes if node.name in ready) or tuple(
+            node for node in nodes if node.name in port.local_nodes
+        )
 
     def _route(self, frontend: Frontend, client: Client, entry: str) -> Route:
         configuration, port = self.configuration, frontend.port

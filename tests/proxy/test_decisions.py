@@ -208,6 +208,30 @@ def test_c10_a_pod_in_the_host_network_sees_the_node(mode: str, way: str) -> Non
     assert (verdicts, found, seen) == ({"forwarded"}, {node_ip(1)}, {node_ip(1)})
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_c14_an_external_ip_that_is_a_nodes_own_is_entered_there(mode: str) -> None:
+    world = world_of(mode, on(1), on(2), externalIPs=[node_ip(2)])
+    _, found, seen = world.flow(OUTSIDE, node_ip(2), SERVICE_PORT)
+    assert (found, seen) == ({pod_ip(1, 2), pod_ip(2, 2)}, {node_ip(2)})
+    # Inside, each node has the rule itself.
+    assert world.flow(pod_ip(1, 9), node_ip(2), SERVICE_PORT)[2] == {node_ip(1)}
+
+
+@pytest.mark.parametrize("mode", KERNEL_MODES)
+def test_c15_an_external_ip_that_is_a_nodes_own_leads_to_the_endpoints_there(mode: str) -> None:
+    world = world_of(mode, on(1), on(2), externalIPs=[node_ip(2)], externalTrafficPolicy="Local")
+    assert world.flow(OUTSIDE, node_ip(2), SERVICE_PORT) == ({"forwarded"}, {pod_ip(2, 2)}, {OUTSIDE})
+    assert contains(world.planner.allowed_sources(world.frontend(node_ip(2))), to_int(OUTSIDE))
+
+
+@pytest.mark.parametrize("mode", KERNEL_MODES)
+def test_c13_a_load_balancer_sends_to_nodes_with_ready_endpoints_first(mode: str) -> None:
+    world = world_of(mode, on(1, **TERMINATING), on(2), externalTrafficPolicy="Local")
+    assert world.flow(OUTSIDE, LOAD_BALANCER, SERVICE_PORT)[1] == {pod_ip(2, 2)}
+    world.endpoints(on(1, **TERMINATING), on(2, **NOT_READY))
+    assert world.flow(OUTSIDE, LOAD_BALANCER, SERVICE_PORT)[1] == {pod_ip(1, 2)}
+
+
 @pytest.mark.parametrize("mode", KERNEL_MODES)
 def test_c12_affinity_is_of_a_service_port_on_a_node(mode: str) -> None:
     endpoints = [on(1, last) for last in range(2, 10)]
