@@ -16,6 +16,7 @@ from emu.nodes.http import Address, HttpApp, HttpSession, Response
 from emu.planes.held import reset_on_close
 
 _CHUNK = 64 * 1024
+_MORE = getattr(socket, "MSG_MORE", 0)
 _LINGER_SECONDS = 2.0
 # A new client of a pod that ends may have its request on the way.
 _FIRST_REQUEST_SECONDS = 1.0
@@ -154,7 +155,8 @@ class HttpConnection:
         """Send, then what follows: chunks, an awaited answer, the end, or reading again."""
         if data:
             try:
-                sent = self._sock.send(data)
+                # The end of the connection travels in the last segment of the last answer.
+                sent = self._sock.send(data, _MORE if self._session.finished else 0)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
