@@ -16,9 +16,7 @@ import logging
 import os
 import socket
 import struct
-from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -67,6 +65,12 @@ _decode_handovers = msgspec.msgpack.Decoder(list[Handover]).decode
 _decode_ended = msgspec.msgpack.Decoder(list[int]).decode
 
 
+def accepted_socket(fd: int) -> socket.socket:
+    """The socket object of an accepted TCP connection, to which the descriptor belongs from now on."""
+    # Family, type and protocol are given, or the constructor would ask the kernel for each.
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
+
+
 class HandoverSender:
     """The proxy's end for one node. Connects on first use and again after the node was away."""
 
@@ -75,14 +79,16 @@ class HandoverSender:
         self._on_ended = on_ended
         self._channel: socket.socket | None = None
         self._in_flight: set[int] = set()
-        self._queue: deque[tuple[Handover, socket.socket]] = deque()
-        self._scheduled: asyncio.Handle | None = None
+        self._waiting: list[Handover] = []
+        self._descriptors: list[int] = []
+        """Of those that wait, in the same order."""
+        self._retry: asyncio.TimerHandle | None = None
         self._awaits_room = False
         self._next = 0
 
     def send(
         self,
-        sock: socket.socket,
+        fd: int,
         client: tuple[str, int],
         endpoint: str,
         port: int,
@@ -91,33 +97,37 @@ class HandoverSender:
         *,
         counted: bool = True,
     ) -> int | None:
-        """Hand a socket over; this process's copy is closed. The number that `on_ended` will be called with.
+        """Hand over a connection by its descriptor, with the next `flush`. It is this object's from now on.
 
-        0 when it is not `counted`: its end is not reported. None when the node's process is not there, or
-        has not taken what waits for it already: the socket is still open, and the caller's. A node that dies
-        before it has taken the socket resets the connection.
+        Returns the number that `on_ended` will be called with, 0 when it is not `counted`: its end is not
+        reported. None when the node's process is not there, or has not taken what waits for it already: the
+        descriptor is still the caller's. A node that dies before it has taken the connection resets it.
         """
-        if len(self._queue) >= _MAX_QUEUED or (self._channel is None and not self._connect()):
+        if len(self._waiting) >= _MAX_QUEUED or (self._channel is None and not self._connect()):
             return None
         number = 0
         if counted:
             self._next += 1
             number = self._next
             self._in_flight.add(number)
-        self._queue.append(
-            (Handover(number, client[0], client[1], endpoint, port, vip[0], vip[1], service), sock)
-        )
-        if self._scheduled is None and not self._awaits_room:
-            self._scheduled = asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(Handover(number, *client, endpoint, port, *vip, service))
+        self._descriptors.append(fd)
         return number
+
+    def flush(self) -> None:
+        """Send off what waits, as many as go into one message together."""
+        if self._retry is None and not self._awaits_room:
+            self._flush()
 
     def close(self) -> None:
         """Close the channel. Connections that were handed over go on; those that still wait are reset.
 
         `on_ended` is called for all of them, for nothing more will be heard of them.
         """
-        while self._queue:
-            reset(self._queue.popleft()[1])
+        for fd in self._descriptors:
+            reset(accepted_socket(fd))
+        self._waiting.clear()
+        self._descriptors.clear()
         self._disconnect()
         self._ended(self._in_flight)
 
@@ -145,10 +155,10 @@ class HandoverSender:
         asyncio.get_running_loop().remove_reader(self._channel)
         self._channel.close()
         self._channel = None
-        if self._scheduled is not None:
-            self._scheduled.cancel()
-            self._scheduled = None
-        self._ended(self._in_flight - {message.number for message, _ in self._queue})
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._ended(self._in_flight - {handover.number for handover in self._waiting})
 
     def _ended(self, numbers: set[int]) -> None:
         self._in_flight = self._in_flight - numbers
@@ -156,11 +166,12 @@ class HandoverSender:
             self._on_ended(number)
 
     def _flush(self) -> None:
-        self._scheduled = None
-        while self._queue and self._channel is not None:
-            batch = list(islice(self._queue, _MAX_SOCKETS_IN_MESSAGE))
+        self._retry = None
+        while self._waiting and self._channel is not None:
+            handovers = self._waiting[:_MAX_SOCKETS_IN_MESSAGE]
+            descriptors = self._descriptors[:_MAX_SOCKETS_IN_MESSAGE]
             try:
-                self._pass_on(self._channel, batch)
+                socket.send_fds(self._channel, [_encode(handovers)], descriptors)
             except OSError as error:
                 if _is_full(error):
                     self._wait(self._channel, error)
@@ -170,22 +181,18 @@ class HandoverSender:
                 if not self._connect():
                     self.close()
                 continue
-            for _, sock in batch:
-                self._queue.popleft()
-                sock.close()
-        if self._channel is not None:
+            del self._waiting[: len(handovers)], self._descriptors[: len(handovers)]
+            for fd in descriptors:
+                os.close(fd)
+        if self._awaits_room and self._channel is not None:
             self._await_room(self._channel, False)
-
-    def _pass_on(self, channel: socket.socket, batch: list[tuple[Handover, socket.socket]]) -> None:
-        messages = [message for message, _ in batch]
-        socket.send_fds(channel, [_encode(messages)], [sock.fileno() for _, sock in batch])
 
     def _wait(self, channel: socket.socket, error: OSError) -> None:
         """Flush when the channel has room, or soon where the kernel cannot tell when it will have."""
         kernel_tells = isinstance(error, BlockingIOError)
         self._await_room(channel, kernel_tells)
         if not kernel_tells:
-            self._scheduled = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._flush)
+            self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._flush)
 
     def _await_room(self, channel: socket.socket, wanted: bool) -> None:
         if wanted is not self._awaits_room:
@@ -304,8 +311,7 @@ class HandoverReceiver:
             if at >= len(fds):
                 ended()
                 continue
-            # Family, type and protocol are given, or the constructor would ask the kernel for each.
-            sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fds[at])
+            sock = accepted_socket(fds[at])
             sock.setblocking(False)
             self._on_socket(sock, handover, ended)
 

@@ -20,7 +20,7 @@ from emu.core.config import ProxyMode
 from emu.core.endpoints import PortEndpoint
 from emu.core.policy import Decision, PolicyEngine
 from emu.planes.base import Plane
-from emu.planes.handover import HandoverSender
+from emu.planes.handover import HandoverSender, accepted_socket
 from emu.planes.held import HeldConnections, reset
 from emu.planes.relay import Relays
 from emu.proxy.counters import Counters
@@ -80,29 +80,37 @@ class Forwarder:
         self._node_socket = node_socket
         self._held = HeldConnections()
         self._senders: dict[str, HandoverSender] = {}
+        self._filled: set[HandoverSender] = set()
         self._handed: dict[str, dict[int, _Counted]] = {}
         self._relays = Relays()
         self._dials: set[asyncio.Task[None]] = set()
 
-    def forward(self, sock: socket.socket, client: Peer, frontend: Frontend) -> None:
-        """Take over a connection that was accepted at a frontend, as `accept` has given it."""
+    def forward(self, fd: int, client: Peer, frontend: Frontend) -> None:
+        """Take over a connection that was accepted at a frontend, by its descriptor.
+
+        Those that are handed over go out with the next `flush`.
+        """
         if self._planner.configuration.mode is ProxyMode.USERSPACE:
-            sock.setblocking(False)
-            self._start_dial(self._dial_in_turn(sock, client, frontend))
+            self._start_dial(self._dial_in_turn(_socket(fd), client, frontend))
             return
         now = time.monotonic()
         verdict, plan, reason, endpoint, source = self._planner.decide(frontend, client, now)
         if endpoint is None:
             if verdict is Verdict.REFUSED:
-                self._refuse(sock, client, frontend, reason)
+                self._refuse(_socket(fd), client, frontend, reason)
             else:
-                self._drop(sock, client, frontend, None, reason)
-            return
-        if source or endpoint.node not in self._tables.nodes:
-            sock.setblocking(False)
-            self._start_dial(self._dial(sock, client, frontend, plan, endpoint, source or client[0]))
-            return
-        self._hand_over(sock, client, frontend, plan, endpoint, now)
+                self._drop(_socket(fd), client, frontend, None, reason)
+        elif source or endpoint.node not in self._tables.nodes:
+            dial = self._dial(_socket(fd), client, frontend, plan, endpoint, source or client[0])
+            self._start_dial(dial)
+        else:
+            self._hand_over(fd, client, frontend, plan, endpoint, now)
+
+    def flush(self) -> None:
+        """Hand over what was accepted in this turn: what goes to one node shares its messages."""
+        for sender in self._filled:
+            sender.flush()
+        self._filled.clear()
 
     def close(self) -> None:
         """Stop. Connections that were handed over go on; relayed and held ones are reset."""
@@ -130,7 +138,7 @@ class Forwarder:
 
     def _hand_over(
         self,
-        sock: socket.socket,
+        fd: int,
         client: Peer,
         frontend: Frontend,
         plan: Plan,
@@ -141,7 +149,7 @@ class Forwarder:
         sender = self._senders.get(node) or self._new_sender(node)
         address = frontend.address
         number = sender.send(
-            sock,
+            fd,
             client,
             endpoint.address,
             endpoint.port,
@@ -150,8 +158,9 @@ class Forwarder:
             counted=plan.balancer.counts,
         )
         if number is None:
-            self._drop(sock, client, frontend, endpoint, f"the process of node {node} is not there")
+            self._drop(_socket(fd), client, frontend, endpoint, f"the process of node {node} is not there")
             return
+        self._filled.add(sender)
         if number:
             plan.balancer.begun(endpoint, client, now)
             self._handed[node][number] = (plan.balancer, endpoint, client)
@@ -285,6 +294,12 @@ class Forwarder:
         else:
             reset(sock)
         self.record(Verdict.REFUSED, client, frontend, endpoint, None, reason)
+
+
+def _socket(fd: int) -> socket.socket:
+    sock = accepted_socket(fd)
+    sock.setblocking(False)
+    return sock
 
 
 def _flow(

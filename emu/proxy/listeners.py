@@ -20,7 +20,7 @@ from collections.abc import Callable
 from emu.core.ranges import EVERYONE, Ranges
 from emu.planes.base import Plane
 from emu.proxy.descriptors import OUT_OF_DESCRIPTORS, QUIET_SECONDS, Descriptors
-from emu.proxy.forwarding import Forwarder
+from emu.proxy.forwarding import Forwarder, Peer
 from emu.proxy.tables import Address, Frontend
 from emu.proxy.udp import UdpForwarder
 
@@ -186,10 +186,17 @@ class Listeners:
 
     def _accept_some(self, listener: _Listener) -> bool:
         """Accept what has arrived. False when descriptors have run out."""
-        accept, last = listener.sock.accept, self._descriptors.connections_below
+        more = self._accept_each(listener)
+        self._forwarder.flush()
+        return more
+
+    def _accept_each(self, listener: _Listener) -> bool:
+        # The method behind `accept`, which makes a socket object in as much time as all the rest takes.
+        accept: Callable[[], tuple[int, Peer]] = listener.sock._accept  # type: ignore[attr-defined]
+        last = self._descriptors.connections_below
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, client = accept()
+                fd, client = accept()
             except BlockingIOError:
                 return True
             except OSError as error:
@@ -197,9 +204,8 @@ class Listeners:
                     return False
                 # accept(2) also tells what has become of a connection that waited.
                 continue
-            number = sock.fileno()
-            self._forwarder.forward(sock, client, listener.frontend)
-            if number >= last:
+            self._forwarder.forward(fd, client, listener.frontend)
+            if fd >= last:
                 return False
         return True
 

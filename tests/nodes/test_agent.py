@@ -147,7 +147,10 @@ async def test_sockets_that_the_proxy_hands_over(cluster: Cluster) -> None:
         for port, expected in ((18503, b"127.200.32.3:"), (18599, None)):
             with await plane.connect_tcp("127.200.32.3", "127.200.32.2", 18504, 2) as client:
                 accepted, address = vip.accept()
-                number = sender.send(accepted, address, pod.ip, port, ("127.200.32.2", 18504), "default/web:")
+                number = sender.send(
+                    accepted.detach(), address, pod.ip, port, ("127.200.32.2", 18504), "default/web:"
+                )
+                sender.flush()
                 assert number is not None
                 loop = asyncio.get_running_loop()
                 async with asyncio.timeout(5):

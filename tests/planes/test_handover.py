@@ -65,7 +65,13 @@ class Proxy:
         return self.listener.accept()[0]
 
     def send(self, sock: socket.socket) -> int | None:
-        return self.sender.send(sock, sock.getpeername(), "127.203.2.2", 8080, VIP, "default/web:http")
+        number = self.sender.send(
+            sock.fileno(), sock.getpeername(), "127.203.2.2", 8080, VIP, "default/web:http"
+        )
+        if number is not None:
+            sock.detach()
+        self.sender.flush()
+        return number
 
     def close(self) -> None:
         self.sender.close()
@@ -99,7 +105,6 @@ async def test_a_connection_changes_hands_with_all_that_is_known_of_it(node: Nod
     number = proxy.send(sock)
     assert number is not None
     await until(lambda: len(node.taken) == 1)
-    assert sock.fileno() == -1
     taken, what, ended = node.taken[0]
     assert what == Handover(
         number, *proxy.clients[0].getsockname(), "127.203.2.2", 8080, *VIP, "default/web:http"
