@@ -129,8 +129,8 @@ def test_c15_c16_policies_change_under_open_connections(changing: Changing, mode
         pods = [ask(sock) for sock in held]
         changing.change(name, externalTrafficPolicy="Local", internalTrafficPolicy="Local")
         dials = [(OUTSIDE, node, number), (third, address)]
-        # In ipvs both policies together leave node-3 without a real server, and that refuses. Where others are
-        # served at the same address the proxy has accepted by then, and resets.
+        # In ipvs both policies together leave node-3 without a real server, and that refuses. Where others
+        # are served at the same address the proxy has accepted by then, and resets.
         closed = ["refused", "reset"] if mode == "ipvs" else ["dropped", "dropped"]
         space.cluster.until(lambda: at_once(outcome, dials) == closed, what="the policies are in force")
         assert client_seen(OUTSIDE, changing.nodes["node-1"], number) == OUTSIDE
