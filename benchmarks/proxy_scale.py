@@ -23,7 +23,7 @@ import msgspec
 
 from emu.cluster.process import raise_descriptor_limit
 from emu.core.config import ProxyMode
-from emu.core.objects import EndpointSlice, NetworkPolicy, Node, Pod, Service
+from emu.core.objects import Endpoints, EndpointSlice, NetworkPolicy, Node, Pod, Service
 from emu.core.policy import PolicyEngine
 from emu.planes.handover import Handover, HandoverReceiver
 from emu.planes.loopback import LoopbackPlane
@@ -125,6 +125,18 @@ class World:
         }
         return json.dumps(document).encode()
 
+    def endpoints(self, number: int, pods: list[int]) -> Endpoints:
+        document = {
+            "metadata": _metadata(f"service-{number}", f"ns-{number % 100}", number),
+            "subsets": [
+                {
+                    "addresses": [{"ip": self.pod(pod), "nodeName": f"n{pod % 2}"} for pod in pods],
+                    "ports": [{"name": "http", "port": 8080}],
+                }
+            ],
+        }
+        return msgspec.convert(document, Endpoints)
+
     def running_pod(self, number: int) -> Pod:
         document = {
             "metadata": {
@@ -200,7 +212,11 @@ class _Child:
         return seconds
 
     async def mode(self, mode: str) -> float:
-        """Go over to a mode."""
+        """Go over to a mode. The userspace mode reads Endpoints, which are known before."""
+        if mode == ProxyMode.USERSPACE:
+            for number in range(len(self._slices)):
+                endpoints = self._world.endpoints(number, [2 * number, 2 * number + 1])
+                self.proxy.set_endpoints(endpoints.key, None, endpoints)
         began = time.perf_counter()
         self.proxy.configure(self.proxy.configuration._replace(mode=ProxyMode(mode)))
         return await self._settled(began)
