@@ -105,8 +105,10 @@ def nothing_leaks(cluster: Cluster, *names: str) -> Iterator[None]:
 @contextlib.contextmanager
 def in_mode(cluster: Cluster, mode: str) -> Iterator[None]:
     _set_mode(cluster, mode)
-    yield
-    _set_mode(cluster, "iptables")
+    try:
+        yield
+    finally:
+        _set_mode(cluster, "iptables")
 
 
 def _set_mode(cluster: Cluster, mode: str) -> None:
