@@ -119,8 +119,8 @@ class Dialer:
             raise DialError(502, str(error)) from None
 
     async def _dial_address(self, identity: Identity, ip: str, port: int) -> Dialled:
-        dialled = f"{ip}:{port}"
-        frontend = self._proxy.tables.frontends.get(Address(ip, port, "TCP"))
+        dialled, address, frontends = f"{ip}:{port}", Address(ip, port, "TCP"), self._proxy.tables.frontends
+        frontend = frontends.get(address)
         if frontend is None or not self._proxy.planner.knows(frontend):
             endpoint = PortEndpoint(dialled, ip, port)
             source = identity.address
@@ -129,6 +129,9 @@ class Dialer:
         userspace = self._proxy.configuration.mode is ProxyMode.USERSPACE
         last: DialError | None = None
         for seconds in DIAL_TIMEOUTS if userspace else (self._seconds,):
+            # Each attempt is decided on what is true by then; the Service may be gone.
+            if (frontend := frontends.get(address)) is None:
+                break
             try:
                 return await self._dial_endpoint(identity, frontend, dialled, seconds)
             except DialError as error:

@@ -219,7 +219,12 @@ class Forwarder:
         """The userspace mode's way: each attempt goes to the next endpoint and may take longer."""
         reason = "no endpoint could be reached"
         for timeout in DIAL_TIMEOUTS:
-            choice = self._planner.decide(frontend, client, time.monotonic())
+            # Each attempt is decided on what is true by then.
+            current = self._tables.frontends.get(frontend.address)
+            if current is None:
+                reason = f"{frontend.port.name} is gone"
+                break
+            choice = self._planner.decide(current, client, time.monotonic())
             plan, endpoint, source = choice.plan, choice.endpoint, choice.source or client[0]
             if endpoint is None:
                 reason = choice.reason
