@@ -7,6 +7,7 @@ costs a few dictionary look-ups whatever the number of Services.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
@@ -66,6 +67,8 @@ class Planner:
 
     def __init__(self, tables: Tables, configuration: ProxyConfiguration, random: Random) -> None:
         self.configuration = configuration
+        self.has_socket: Callable[[Address], bool] = lambda address: False
+        """Whether the proxy itself answers at an address."""
         self._tables = tables
         self._random = random
         self._plans: dict[Address, dict[tuple[Client, str], Plan]] = {}
@@ -167,6 +170,12 @@ class Planner:
         endpoint = plan.balancer.choose(plan.candidates, client, now)
         if endpoint is None:
             return Choice(Verdict.REFUSED, plan, f"the scheduler has no destination for {client[0]}")
+        if (endpoint.address, endpoint.port, port.protocol) in self._tables.frontends:
+            again = Address(endpoint.address, endpoint.port, port.protocol)
+            if self.has_socket(again):
+                # NAT looks at the first packet once; to accept it again might go on for ever.
+                verdict = Verdict.REFUSED if plan.route.refuse else Verdict.DROPPED
+                return Choice(verdict, plan, f"the endpoint {endpoint.key} is a Service's address")
         source = plan.masquerade
         if not source and endpoint.address == client[0] != plan.node.address:
             # A pod must not see its own address as its client's; one in the host network sees the node.

@@ -60,6 +60,7 @@ class Proxy:
         flows = min(FLOWS_AT_MOST, self.descriptors.flows_at_most)
         self.udp = UdpForwarder(plane, self.tables, self.planner, self.judge, self.forwarder, flows)
         self.listeners = Listeners(plane, self.forwarder, self.udp, report, self.descriptors)
+        self.planner.has_socket = self.listeners.__contains__
         self.counters.without_descriptor = lambda: self.listeners.waiting
         self._report = report
         self._subscribers: list[Callable[[Changes], None]] = []
