@@ -62,13 +62,16 @@ def endpoints_of_port(slices: Iterable[EndpointSlice], port_name: str, protocol:
 def endpoints_of_subsets(subsets: Iterable[EndpointSubset], port_name: str) -> Endpoints:
     """The endpoints that an Endpoints object holds for a service port, as the userspace mode read them.
 
-    Ports belong together by name alone, and addresses that are not ready do not exist.
+    Ports belong together by name alone, and addresses that are not ready do not exist. Those of the other
+    family are another proxy's.
     """
     found: dict[str, PortEndpoint] = {}
     for subset in subsets:
         for port in subset.ports:
             if port.name == port_name:
                 for address in subset.addresses:
+                    if ":" in address.ip:
+                        continue
                     key = f"{address.ip}:{port.port}"
                     found.setdefault(key, PortEndpoint(key, address.ip, port.port, address.node_name or ""))
     return tuple(found[key] for key in sorted(found))

@@ -11,6 +11,7 @@ from typing import ClassVar, NamedTuple
 
 import msgspec
 
+from emu.core.addresses import is_ipv4
 from emu.core.selectors import LabelSelector
 
 
@@ -173,8 +174,9 @@ class Node(Object, frozen=True):
 
     @property
     def internal_ip(self) -> str:
-        """The first InternalIP, "" when there is none yet."""
-        return next((a.address for a in self.status.addresses if a.type == "InternalIP"), "")
+        """The first InternalIP of IPv4, "" when there is none yet. Nobody has checked what a Node says."""
+        addresses = (item.address for item in self.status.addresses if item.type == "InternalIP")
+        return next(filter(is_ipv4, addresses), "")
 
     @property
     def ready(self) -> bool:

@@ -206,9 +206,7 @@ class Tables:
     def set_node(self, name: str, node: Node | None) -> bool:
         """A Node was added, changed or (None) deleted. True when something that matters here differs."""
         before = self.nodes.get(name)
-        now = None
-        if node is not None and node.internal_ip:
-            now = NodeInfo(name, node.internal_ip, node.spec.pod_cidr, node.zone)
+        now = None if node is None else _node_info(name, node)
         if now == before:
             return False
         if now is None:
@@ -345,10 +343,11 @@ class Tables:
             Address(spec.cluster_ip, service_port.port, protocol), Way.CLUSTER_IP, port, "", bound_elsewhere
         )
         for ip in spec.external_ips:
-            yield Frontend(Address(ip, service_port.port, protocol), Way.EXTERNAL_IP, port)
+            if ":" not in ip:
+                yield Frontend(Address(ip, service_port.port, protocol), Way.EXTERNAL_IP, port)
         if spec.type == "LoadBalancer":
             for ingress in service.status.load_balancer.ingress:
-                if ingress.ip and ingress.ip_mode == "VIP":
+                if ingress.ip and ":" not in ingress.ip and ingress.ip_mode == "VIP":
                     yield Frontend(Address(ingress.ip, service_port.port, protocol), Way.LOAD_BALANCER, port)
         if service_port.node_port and spec.type in ("NodePort", "LoadBalancer"):
             for node in self.node_order:
@@ -363,6 +362,18 @@ class Tables:
                     port,
                     self.node_order[0].name,
                 )
+
+
+def _node_info(name: str, node: Node) -> NodeInfo | None:
+    """What matters of a Node, None before it has an address. A pod range may be of the other family."""
+    address, pod_cidr = node.internal_ip, node.spec.pod_cidr
+    if not address:
+        return None
+    try:
+        bridge_address(pod_cidr)
+    except ValueError:
+        pod_cidr = ""
+    return NodeInfo(name, address, pod_cidr, node.zone)
 
 
 def _age(frontend: Frontend) -> tuple[str, str]:

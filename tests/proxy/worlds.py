@@ -43,7 +43,14 @@ class World:
             }
             self.tables.set_node(f"n{number}", msgspec.convert(document, Node))
 
-    def service(self, name: str = "web", created: str = "", ip_mode: str = "VIP", **spec: Any) -> None:
+    def service(
+        self,
+        name: str = "web",
+        created: str = "",
+        ip_mode: str = "VIP",
+        ingress: str = LOAD_BALANCER,
+        **spec: Any,
+    ) -> None:
         port = {"port": SERVICE_PORT, "nodePort": NODE_PORT}
         document = {
             "metadata": {"name": name, "namespace": "default", "creationTimestamp": created},
@@ -54,7 +61,7 @@ class World:
                 "ports": [port],
                 **spec,
             },
-            "status": {"loadBalancer": {"ingress": [{"ip": LOAD_BALANCER, "ipMode": ip_mode}]}},
+            "status": {"loadBalancer": {"ingress": [{"ip": ingress, "ipMode": ip_mode}]}},
         }
         self.tables.set_service(f"default/{name}", msgspec.convert(document, Service))
         self.take()
