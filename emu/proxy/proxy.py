@@ -68,6 +68,8 @@ class Proxy:
         self._holding = False
         self._unsettled: OrderedDict[Address, None] = OrderedDict()
         self._settling: asyncio.Handle | None = None
+        self._failed: set[Address] = set()
+        self._retry: asyncio.TimerHandle | None = None
         self._full = True
         self.tables.read_endpoints(configuration.mode is ProxyMode.USERSPACE)
 
@@ -135,25 +137,22 @@ class Proxy:
     @property
     def settled(self) -> bool:
         """Whether all listeners are in line with the mode and the policies."""
-        return not self._unsettled
+        return not self._unsettled and not self._failed
 
     def hold_back(self) -> None:
         """Take objects in without acting on them, until `synchronize`."""
         self._holding = True
 
     def synchronize(self) -> None:
-        """Bring listeners in line with the tables, now."""
+        """Bring listeners in line with the tables, now. What fails is left to the next time, soon enough."""
         self._scheduled = self._holding = False
         full, self._full = self._full, False
         start, flows = time.perf_counter(), len(self.udp)
         changes = self.tables.take_changes()
-        self.planner.changed(changes.addresses, changes.ports)
-        for address in changes.addresses:
-            frontend = self.tables.frontends.get(address)
-            if frontend is None:
-                self.listeners.drop(address)
-            else:
-                self._settle(frontend)
+        addresses, self._failed = changes.addresses | self._failed, set()
+        self.planner.changed(addresses, changes.ports)
+        for address in addresses:
+            self._settle(address)
         for waiting, holder in changes.conflicts:
             older = holder.port.service.key
             cause = (
@@ -161,16 +160,20 @@ class Proxy:
             )
             self._report(waiting, cause)
         self._end_stale_flows(changes.addresses, flows)
-        now = time.time()
-        self.counters.synced(time.perf_counter() - start, now, full=full)
         self.counters.ports_changed(changes.ports, self.tables.nodes)
-        self.health.update(now)
+        if self._failed or self.tables.dirty:
+            self._try_again()
+        else:
+            now = time.time()
+            self.counters.synced(time.perf_counter() - start, now, full=full)
+            self.health.update(now)
         self._tell(changes)
 
     def close(self) -> None:
         """Close all sockets. Connections that were handed over go on."""
-        if self._settling is not None:
-            self._settling.cancel()
+        for handle in (self._settling, self._retry):
+            if handle is not None:
+                handle.cancel()
         self.listeners.close()
         self.udp.close()
         self.forwarder.close()
@@ -208,18 +211,31 @@ class Proxy:
         deadline = time.perf_counter() + _SETTLE_SECONDS
         while self._unsettled:
             address, _ = self._unsettled.popitem(last=False)
-            frontend = self.tables.frontends.get(address)
-            if frontend is not None:
-                self._settle(frontend)
+            self._settle(address)
             if time.perf_counter() > deadline and self._unsettled:
                 self._settling = asyncio.get_running_loop().call_soon(self._settle_some)
                 return
 
-    def _settle(self, frontend: Frontend) -> None:
-        if self.planner.listens(frontend):
-            self.listeners.want(frontend, self._allowed(frontend))
-        else:
-            self.listeners.drop(frontend.address)
+    def _settle(self, address: Address) -> None:
+        """Open, change or close the socket at an address. No address keeps another from its turn."""
+        frontend = self.tables.frontends.get(address)
+        try:
+            if frontend is not None and self.planner.listens(frontend):
+                self.listeners.want(frontend, self._allowed(frontend))
+            else:
+                self.listeners.drop(address)
+        except Exception:
+            log.exception("what has changed for %s is not in force", address)
+            self._failed.add(address)
+            self._try_again()
+
+    def _try_again(self) -> None:
+        """Synchronize once more after syncPeriod, as upstream does, if no change comes before."""
+        self.health.queue(time.time())
+        if self._retry is not None:
+            self._retry.cancel()
+        loop = asyncio.get_running_loop()
+        self._retry = loop.call_later(self.configuration.sync_period, self._schedule)
 
     def _allowed(self, frontend: Frontend) -> Ranges:
         """Whose packets the kernel lets through to a frontend.

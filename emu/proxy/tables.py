@@ -5,6 +5,7 @@ Pure tables. Objects go in as they change; `take_changes` then recomputes only t
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from emu.core.endpoints import (
 from emu.core.objects import EndpointSlice, EndpointSubset, Node, Service, ServicePort
 from emu.core.ranges import EVERYONE, Ranges, complement, intersection, union
 from emu.proxy.paths import OUTSIDE, Client, ClientKind, Way
+
+log = logging.getLogger(__name__)
 
 BOUND_BY_ANNOTATION = "emu.network/bound-by"
 LOCALHOST = "127.0.0.1"
@@ -241,11 +244,15 @@ class Tables:
         return found
 
     def take_changes(self) -> Changes:
-        """Recompute what is dirty."""
+        """Recompute what is dirty. A Service that fails stays dirty, and keeps no other from its changes."""
         changes = Changes(set(), {})
         dirty, self._dirty = self._dirty, set()
         for key in dirty:
-            self._recompute(key, changes)
+            try:
+                self._recompute(key, changes)
+            except Exception:
+                log.exception("Service %s goes on as it was: what it says now cannot be understood", key)
+                self._dirty.add(key)
         conflicts = (conflict for address in changes.addresses for conflict in self._conflicts(address))
         return changes._replace(conflicts=tuple(conflicts))
 

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 
@@ -16,6 +16,8 @@ import pytest
 
 from emu.planes.held import HeldConnections, reset_on_close
 from emu.planes.relay import HIGH_WATER, Relays
+
+from .conftest import until
 
 ADDRESS = "127.202.255.1"
 RESET = struct.pack("ii", 1, 0)
@@ -205,12 +207,6 @@ async def test_no_descriptor_is_left_behind(end: str) -> None:
 
 def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not condition():  # noqa: ASYNC110  the kernel tells nobody
-            await asyncio.sleep(0.005)
 
 
 async def test_a_held_connection_hears_nothing_and_is_let_go_after_its_client() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from emu.core.config import ProxyMode
 from emu.planes.loopback import LoopbackPlane
 from emu.proxy.conntrack import FlowTable
 
-from .conftest import Bench
+from .conftest import Bench, until
 
 PORT = {"port": 8000, "protocol": "UDP"}
 MODES = list(ProxyMode)
@@ -47,12 +46,6 @@ async def hears_nothing(sock: socket.socket) -> bool:
     except TimeoutError:
         return True
     return False
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(2):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
