@@ -50,6 +50,8 @@ class Switch:
             self._proxy.forget_endpoints()
 
     async def _watch_endpoints(self) -> None:
+        # The watch before this one may have told of some when they were no longer wanted.
+        self._proxy.forget_endpoints()
         reflector = self._new_reflector()
         reflector.subscribe(self._proxy.set_endpoints)
         async with asyncio.TaskGroup() as tasks:

@@ -95,6 +95,8 @@ async def test_g5_the_userspace_mode_waits_for_endpoints_and_drops_them_after(sw
     await settle()
     assert set(await bench.spread(bench.ip(9), 4)) == {f"{bench.ip(2)}:8080", f"{bench.ip(3)}:8080"}
     switched.to("ipvs")
+    # What it was about to tell when it was ended.
+    watch.tell("web", bench.ip(2), bench.ip(3))
     await settle()
     assert not watch.running
     assert set(await bench.spread(bench.ip(9), 4)) == {f"{bench.ip(2)}:8080"}
