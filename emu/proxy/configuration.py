@@ -64,11 +64,15 @@ class ConfigurationError(ValueError):
     """The configuration cannot be used. The message names the key."""
 
 
+# PyYAML has errors of its own, and lets through what its constructors stumble over, like the date 2024-13-01.
+_NOT_YAML = (yaml.YAMLError, AttributeError, LookupError, RecursionError, ValueError)
+
+
 def parse_configuration(text: str) -> ProxyConfiguration:
     """The configuration in YAML text; unread fields are left alone. Raises ConfigurationError."""
     try:
         document = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except _NOT_YAML as error:
         raise ConfigurationError(f"{KEY} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise ConfigurationError(f"{KEY} is not a KubeProxyConfiguration: it is no mapping")
