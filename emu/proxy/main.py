@@ -122,14 +122,17 @@ class _ConfigurationListener:
         self._events = events
 
     def changed(self, key: str, before: ConfigMap | None, now: ConfigMap | None) -> None:
-        if now is None or configuration.KEY not in now.data:
-            return
         try:
+            if now is None:
+                raise ConfigurationError("it is gone")
+            if configuration.KEY not in now.data:
+                raise ConfigurationError(f"there is no {configuration.KEY}")
             self._switch.to(parse_configuration(now.data[configuration.KEY]))
         except ConfigurationError as error:
             message = f"ConfigMap {key}: {error}; {self._switch.wanted.mode} mode goes on as before"
-            self._events.warning(now, "InvalidConfiguration", message)
             log.warning("%s", message)
+            if now is not None:
+                self._events.warning(now, "InvalidConfiguration", message)
 
 
 def _initial_configuration(config: ClusterConfig) -> ProxyConfiguration:

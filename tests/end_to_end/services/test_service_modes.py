@@ -371,7 +371,7 @@ def test_c12_affinity_can_be_changed_under_open_connections(many: Space, mode: s
 def test_a_configuration_that_is_none_leaves_the_old_one_in_force(many: Space, mode: str):
     cluster = many.cluster
 
-    def write(text: str) -> None:
+    def write(text: str | None) -> None:
         patch = {"data": {"config.conf": text}}
         cluster.call(lambda client: client.patch(ConfigMap.resource, "kube-system", "kube-proxy", patch))
 
@@ -382,6 +382,8 @@ def test_a_configuration_that_is_none_leaves_the_old_one_in_force(many: Space, m
     write(yaml.safe_dump({"kind": "KubeProxyConfiguration", "mode": "fast"}))
     cluster.until(complaints, what="there is an Event")
     assert any('"mode"' in message and "'fast'" in message for message in complaints())
+    write(None)
+    cluster.until(lambda: any("no config.conf" in message for message in complaints()), what="it is missed")
     assert proxy_mode(cluster) == "nftables"
     write(yaml.safe_dump({"kind": "KubeProxyConfiguration", "mode": "nftables"}))
 
