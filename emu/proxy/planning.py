@@ -96,6 +96,13 @@ class Planner:
         self._plans.clear()
         self._entries.clear()
 
+    def node_gone(self, name: str) -> None:
+        """A node is no more, and its rules with it."""
+        for balancers in self._balancers.values():
+            for scope, entry in list(balancers):
+                if entry == name:
+                    del balancers[scope, entry]
+
     def changed(self, addresses: set[Address], ports: dict[str, PortState | None]) -> None:
         """Take over what has changed in the tables."""
         for address in addresses:
@@ -109,7 +116,7 @@ class Planner:
                 continue
             balancers = self._balancers.get(name, {})
             for scope, entry in list(balancers):
-                if scope is not None and scope not in self._tables.frontends:
+                if scope is not None and self._port_at(scope) != name:
                     del balancers[scope, entry]
                 else:
                     balancers[scope, entry].update(port.endpoints, port.affinity)
@@ -331,6 +338,10 @@ class Planner:
             balancer.update(port.endpoints, port.affinity)
             balancers[scope, entry] = balancer
         return balancer
+
+    def _port_at(self, address: Address) -> str:
+        frontend = self._tables.frontends.get(address)
+        return frontend.port.name if frontend is not None else ""
 
     def _scope(self, frontend: Frontend) -> Address | None:
         return frontend.address if self.configuration.mode is ProxyMode.IPVS else None

@@ -11,6 +11,7 @@ import pytest
 
 from emu.planes.loopback import LoopbackPlane
 from emu.proxy.dialer import Dialer, DialError, Identity
+from emu.proxy.tables import Address
 
 from .conftest import Bench
 
@@ -70,3 +71,31 @@ async def test_g3_there_is_no_next_attempt_where_the_service_is_gone(bench: Benc
     planner: Any = bench.proxy.planner
     assert not planner._plans
     assert not planner._balancers
+
+
+@pytest.mark.parametrize("mode", ["iptables", "ipvs", "nftables", "userspace"])
+async def test_a_node_that_is_gone_takes_its_rules_along(bench: Bench, mode: str) -> None:
+    """One that comes back under its name remembers no client."""
+    bench.mode(mode)
+    bench.service(sessionAffinity="ClientIP")
+    bench.endpoints(2, 3, 66, 67)
+    planner: Any = bench.proxy.planner
+    frontend = bench.proxy.tables.frontends[Address(bench.vip, 8000, "TCP")]
+    for source in (bench.ip(9), bench.ip(70)):
+        assert planner.decide(frontend, (source, 40000), 0.0).endpoint
+    entries = planner._balancers["default/web"]
+    assert {entry for _, entry in entries} == {"n1", "n2"}
+    bench.proxy.set_node("n2", None, None)
+    assert {entry for _, entry in entries} == {"n1"}
+
+
+async def test_a_virtual_server_goes_with_its_address_to_another_service(bench: Bench) -> None:
+    bench.mode("ipvs")
+    bench.service(created="2026-01-02T00:00:00Z", externalIPs=[bench.ip(201)])
+    bench.endpoints(2)
+    planner: Any = bench.proxy.planner
+    address = Address(bench.ip(201), 8000, "TCP")
+    assert planner.decide(bench.proxy.tables.frontends[address], (bench.ip(9), 40000), 0.0).endpoint
+    bench.service("older", created="2026-01-01T00:00:00Z", clusterIP=bench.ip(201))
+    bench.endpoints(3)
+    assert not planner._balancers["default/web"]
