@@ -103,7 +103,7 @@ class HandoverSender:
         reported. None when the node's process is not there, or has not taken what waits for it already: the
         descriptor is still the caller's. A node that dies before it has taken the connection resets it.
         """
-        if len(self._waiting) >= _MAX_QUEUED or (self._channel is None and not self._connect()):
+        if len(self._waiting) >= _MAX_QUEUED or not self.reachable():
             return None
         number = 0
         if counted:
@@ -131,17 +131,14 @@ class HandoverSender:
         self._disconnect()
         self._ended(self._in_flight)
 
+    def reachable(self) -> bool:
+        """Whether the node's process is there."""
+        return self._channel is not None or self._connect()
+
     def _connect(self) -> bool:
         try:
-            channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            channel = _channel_to(self._path)
         except OSError:
-            return False
-        channel.setblocking(False)
-        try:
-            with _short_path(self._path) as address:
-                channel.connect(address)
-        except OSError:
-            channel.close()
             return False
         self._channel = channel
         asyncio.get_running_loop().add_reader(channel, self._receive)
@@ -350,6 +347,19 @@ class HandoverReceiver:
 
 def _nobody_waits() -> None:
     """The end of a connection that the proxy does not count."""
+
+
+def _channel_to(path: Path) -> socket.socket:
+    """A channel to the node that listens at a socket file. Raises OSError."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        channel.setblocking(False)
+        with _short_path(path) as address:
+            channel.connect(address)
+    except OSError:
+        channel.close()
+        raise
+    return channel
 
 
 def _receive_message(peer: socket.socket) -> tuple[bytes, list[int]]:

@@ -8,7 +8,6 @@ relayed, judged here: egress by the client's own address, ingress by the address
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import socket
@@ -146,8 +145,7 @@ class Forwarder:
         now: float,
     ) -> None:
         node = endpoint.node
-        sender = self._senders.get(node) or self._new_sender(node)
-        address = frontend.address
+        sender, address = self._sender(node), frontend.address
         number = sender.send(
             fd,
             client,
@@ -165,6 +163,9 @@ class Forwarder:
             plan.balancer.begun(endpoint, client, now)
             self._handed[node][number] = (plan.balancer, endpoint, client)
         self.record(Verdict.FORWARDED, client, frontend, endpoint, Path.HANDOVER)
+
+    def _sender(self, node: str) -> HandoverSender:
+        return self._senders.get(node) or self._new_sender(node)
 
     def _new_sender(self, node: str) -> HandoverSender:
         handed: dict[int, _Counted] = {}
@@ -202,7 +203,7 @@ class Forwarder:
             self._drop(sock, client, frontend, endpoint, "the endpoint does not answer")
             return
         except OSError as error:
-            if self._node_is_dead(endpoint.node):
+            if isinstance(error, ConnectionRefusedError) and self._node_is_dead(endpoint.node):
                 reason = f"the process of node {endpoint.node} is not there"
                 self._drop(sock, client, frontend, endpoint, reason)
             else:
@@ -265,15 +266,7 @@ class Forwarder:
 
     def _node_is_dead(self, node: str) -> bool:
         """Whether an endpoint's node is part of the cluster while its process is not there."""
-        if node not in self._tables.nodes:
-            return False
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-                probe.setblocking(False)
-                probe.connect(str(self._node_socket(node)))
-        except OSError as error:
-            return error.errno in (errno.ENOENT, errno.ECONNREFUSED)
-        return False
+        return node in self._tables.nodes and not self._sender(node).reachable()
 
     def _drop(
         self,

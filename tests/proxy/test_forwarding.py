@@ -7,6 +7,7 @@ import contextlib
 import errno
 import socket
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,6 +125,26 @@ async def test_a_dead_node_looks_like_a_dead_host(bench: Bench) -> None:
     bench.nodes["n1"].stop()
     with pytest.raises(TimeoutError):
         await bench.ask(bench.ip(70), bench.vip, 8000, timeout=0.2)
+
+
+async def test_a_dead_node_is_told_from_a_dead_pod_however_deep_the_state_directory_is(
+    tmp_path: Path,
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    bench = Bench(deep)
+    await bench.start()
+    try:
+        bench.configure(masquerade_all=True)
+        bench.service()
+        bench.endpoints(2)
+        with pytest.raises(ConnectionResetError):
+            await bench.ask(bench.ip(70), bench.vip, 8000)
+        bench.nodes["n1"].stop()
+        with pytest.raises(TimeoutError):
+            await bench.ask(bench.ip(70), bench.vip, 8000, timeout=0.2)
+    finally:
+        bench.stop()
 
 
 async def test_an_endpoint_of_no_node_is_relayed_with_the_clients_address(bench: Bench) -> None:
