@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -141,7 +142,8 @@ class Dialer:
     async def _dial_endpoint(
         self, identity: Identity, frontend: Frontend, dialled: str, seconds: float
     ) -> Dialled:
-        name, client = frontend.port.name, (identity.address, 0)
+        # A port such as Linux gives to a client: there are schedulers that look at it.
+        name, client = frontend.port.name, (identity.address, random.randrange(32768, 61000))
         verdict, plan, reason, chosen, source = self._proxy.planner.decide(frontend, client, time.monotonic())
         if chosen is None:
             if verdict is Verdict.DROPPED:

@@ -101,3 +101,13 @@ async def test_g3_in_userspace_mode_it_tries_the_next_endpoint(bench: Bench) -> 
     bench.endpoints(2, 3)
     answers = {await by_gateway(bench, bench.ip(9), bench.vip, 8000) for _ in range(4)}
     assert answers == {f"{bench.ip(2)}:8080 {bench.ip(240)}"}
+
+
+async def test_e3_schedulers_that_look_at_the_port_see_another_one_each_time(bench: Bench) -> None:
+    bench.mode("ipvs", "mh")
+    for last in (2, 3):
+        await bench.nodes["n1"].pod(bench.ip(last), 8080)
+    bench.service()
+    bench.endpoints(2, 3)
+    answers = {(await by_gateway(bench, bench.ip(9), bench.vip, 8000)).split()[0] for _ in range(24)}
+    assert answers == {f"{bench.ip(2)}:8080", f"{bench.ip(3)}:8080"}
