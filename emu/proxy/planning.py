@@ -75,6 +75,7 @@ class Planner:
         self._balancers: dict[str, dict[tuple[Address | None, str], Balancer]] = {}
         self._entries: dict[Address, tuple[tuple[NodeInfo, ...], tuple[NodeInfo, ...]]] = {}
         self._turns: dict[Address, int] = {}
+        self._nodes_changed = False
         self._node_ports_at = _node_ports_at(configuration)
 
     def configure(self, configuration: ProxyConfiguration) -> None:
@@ -95,13 +96,7 @@ class Planner:
         """Plans rest on where clients are, and in which zone."""
         self._plans.clear()
         self._entries.clear()
-
-    def node_gone(self, name: str) -> None:
-        """A node is no more, and its rules with it."""
-        for balancers in self._balancers.values():
-            for scope, entry in list(balancers):
-                if entry == name:
-                    del balancers[scope, entry]
+        self._nodes_changed = True
 
     def changed(self, addresses: set[Address], ports: dict[str, PortState | None]) -> None:
         """Take over what has changed in the tables."""
@@ -110,6 +105,9 @@ class Planner:
             self._entries.pop(address, None)
             if address not in self._tables.frontends:
                 self._turns.pop(address, None)
+        if self._nodes_changed:
+            self._nodes_changed = False
+            self._forget_gone_nodes()
         for name, port in ports.items():
             if port is None:
                 self._balancers.pop(name, None)
@@ -338,6 +336,14 @@ class Planner:
             balancer.update(port.endpoints, port.affinity)
             balancers[scope, entry] = balancer
         return balancer
+
+    def _forget_gone_nodes(self) -> None:
+        """The rules of a node are gone with it."""
+        nodes = self._tables.nodes
+        for balancers in self._balancers.values():
+            for scope, entry in list(balancers):
+                if entry and entry not in nodes:
+                    del balancers[scope, entry]
 
     def _port_at(self, address: Address) -> str:
         frontend = self._tables.frontends.get(address)

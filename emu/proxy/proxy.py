@@ -102,8 +102,6 @@ class Proxy:
         """A Node was added, changed or deleted."""
         if self.tables.set_node(key, now):
             self.planner.nodes_changed()
-            if key not in self.tables.nodes:
-                self.planner.node_gone(key)
             self._full = True
             self._schedule()
 

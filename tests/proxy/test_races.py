@@ -86,6 +86,7 @@ async def test_a_node_that_is_gone_takes_its_rules_along(bench: Bench, mode: str
     entries = planner._balancers["default/web"]
     assert {entry for _, entry in entries} == {"n1", "n2"}
     bench.proxy.set_node("n2", None, None)
+    bench.proxy.synchronize()
     assert {entry for _, entry in entries} == {"n1"}
 
 
