@@ -153,6 +153,9 @@ class Proxy:
         self.planner.changed(addresses, changes.ports)
         for address in addresses:
             self._settle(address)
+        if full and self.configuration.masquerade_all and not self.judge.engine.empty:
+            # Whom a policy lets in by way of their node rests on the nodes at each address.
+            self._settle_all()
         for waiting, holder in changes.conflicts:
             older = holder.port.service.key
             cause = (

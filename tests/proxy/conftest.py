@@ -58,17 +58,21 @@ class Bench:
 
     async def start(self) -> None:
         """Node n1 has pods .2-.62 and address .240, node n2 has pods .66-.126 and address .241."""
-        for number, name in enumerate(("n1", "n2")):
-            document = {
-                "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": f"z{number + 1}"}},
-                "spec": {"podCIDR": f"{self.base}.{number * 64}/26"},
-                "status": {"addresses": [{"type": "InternalIP", "address": self.ip(240 + number)}]},
-            }
-            node = msgspec.convert(document, Node)
+        for name in ("n1", "n2"):
+            node = self.node(name)
             self.proxy.set_node(name, None, node)
             self.engine.set_node(node)
             self.nodes[name] = TestNode(self.directory / f"{name}.sock")
             await self.nodes[name].start()
+
+    def node(self, name: str) -> Node:
+        number = int(name[1:])
+        document = {
+            "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": f"z{number}"}},
+            "spec": {"podCIDR": f"{self.base}.{(number - 1) * 64}/26"},
+            "status": {"addresses": [{"type": "InternalIP", "address": self.ip(239 + number)}]},
+        }
+        return msgspec.convert(document, Node)
 
     def configure(self, **changes: Any) -> None:
         self.proxy.configure(self.proxy.configuration._replace(**changes))

@@ -13,7 +13,7 @@ from emu.planes.loopback import LoopbackPlane
 from emu.proxy.dialer import Dialer, DialError, Identity
 from emu.proxy.tables import Address
 
-from .conftest import Bench
+from .conftest import Bench, until
 
 
 class Meanwhile(LoopbackPlane):
@@ -100,3 +100,21 @@ async def test_a_virtual_server_goes_with_its_address_to_another_service(bench: 
     bench.service("older", created="2026-01-01T00:00:00Z", clusterIP=bench.ip(201))
     bench.endpoints(3)
     assert not planner._balancers["default/web"]
+
+
+async def test_whom_a_masquerading_node_lets_in_follows_the_nodes(bench: Bench) -> None:
+    """A pod is always open to its own node, and with masqueradeAll to all who come through that."""
+    bench.configure(masquerade_all=True)
+    await bench.nodes["n2"].pod(bench.ip(66), 8080)
+    bench.pod(66, app="backend")
+    bench.service()
+    bench.endpoints(66)
+    bench.proxy.set_node("n2", None, None)
+    bench.policy("closed", podSelector={"matchLabels": {"app": "backend"}}, ingress=[])
+    await until(lambda: bench.proxy.settled)
+    with pytest.raises(TimeoutError):
+        await bench.ask(bench.ip(70), bench.vip, 8000, timeout=0.2)
+    bench.proxy.set_node("n2", None, bench.node("n2"))
+    bench.proxy.synchronize()
+    await until(lambda: bench.proxy.settled)
+    assert (await bench.ask(bench.ip(70), bench.vip, 8000))[1] == bench.ip(241)
