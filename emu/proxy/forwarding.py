@@ -93,7 +93,13 @@ class Forwarder:
             self._start_dial(self._dial_in_turn(_socket(fd), client, frontend))
             return
         now = time.monotonic()
-        verdict, plan, reason, endpoint, source = self._planner.decide(frontend, client, now)
+        try:
+            verdict, plan, reason, endpoint, source = self._planner.decide(frontend, client, now)
+        except Exception:
+            # A fault in a mode costs its connection, but no descriptor, and nothing to those behind it.
+            log.exception("no decision for %s at %s", client[0], frontend.address)
+            self._refuse(_socket(fd), client, frontend, "no decision")
+            return
         if endpoint is None:
             if verdict is Verdict.REFUSED:
                 self._refuse(_socket(fd), client, frontend, reason)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from emu.core.ranges import Ranges
+from emu.proxy.modes.chains import ChainBalancer
 from emu.proxy.planning import Planner
 from emu.proxy.tables import Address, Frontend
 from emu.telemetry.flows import Verdict
@@ -65,3 +67,23 @@ async def test_an_address_that_fails_is_tried_again(
         await bench.ask(bench.ip(70), bench.vip, 8000, timeout=0.2)
     frontend = bench.proxy.tables.frontends[Address(bench.vip, 8000, "TCP")]
     assert bench.proxy.planner.decide(frontend, (bench.ip(70), 40000), 0.0).verdict is Verdict.DROPPED
+
+
+async def test_a_fault_in_a_mode_costs_one_connection_and_no_descriptor(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.service()
+    bench.endpoints(2)
+    assert await bench.ask(bench.ip(9), bench.vip, 8000)
+    before = open_descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(ChainBalancer, "choose", lambda *_: {}["endpoint"])
+        with pytest.raises(ConnectionResetError):
+            await bench.ask(bench.ip(9), bench.vip, 8000)
+    assert "KeyError" in caplog.text
+    await until(lambda: open_descriptors() == before)
+    assert await bench.ask(bench.ip(9), bench.vip, 8000)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
