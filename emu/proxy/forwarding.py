@@ -293,10 +293,7 @@ class Forwarder:
         reason: str,
         endpoint: PortEndpoint | None = None,
     ) -> None:
-        if self._planner.configuration.mode is ProxyMode.USERSPACE:
-            sock.close()
-        else:
-            reset(sock)
+        reset(sock)
         self.record(Verdict.REFUSED, client, frontend, endpoint, None, reason)
 
 
