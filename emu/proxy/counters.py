@@ -2,7 +2,8 @@
 
 Names, help texts, labels and buckets are those of upstream's pkg/proxy/metrics (1.33), and each mode shows
 the families that upstream registers for it; the userspace mode, which had none, shows those of all modes.
-One process stands for the proxies of all nodes, so that a number is the sum over them.
+One process stands for the proxies of all nodes, so that a number is the sum over them; only iptables
+rules are those of the first node, since one asks how many a node has.
 
 Left out, since nothing here could fill them truly: iptables_ct_state_invalid_dropped_packets_total (no
 packets are seen), and what upstream's processes say of Go and of their API client. Connections that are

@@ -18,6 +18,7 @@ from emu.proxy.configuration import ProxyConfiguration, section_of
 from emu.proxy.exposition import CONTENT_TYPE, pieces
 from emu.proxy.http_ports import At, HttpPorts, local_address
 from emu.proxy.proxy import Proxy
+from emu.proxy.rule_tally import RuleTally
 from emu.proxy.rules_endpoint import rules_handler
 from emu.proxy.sync_health import Answer, eligible, healthz, livez
 from emu.proxy.tables import LOCALHOST
@@ -41,6 +42,9 @@ class Status:
         """By address."""
         self._health = HttpPorts(plane, web.Server(self._answer_probe, access_log=None), _unbound)
         self._exit = contextlib.AsyncExitStack()
+        self._rules = RuleTally(proxy.tables, lambda: proxy.configuration)
+        proxy.subscribe(self._rules.changed)
+        proxy.counters.iptables_rules = self._rules.counts
 
     async def start(self) -> None:
         """Serve on 127.0.0.1; node addresses follow as nodes become known."""
@@ -95,6 +99,8 @@ class Status:
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": CONTENT_TYPE})
         await response.prepare(request)
+        for _ in self._rules.catch_up():
+            await asyncio.sleep(0)
         for piece in pieces(self._proxy.counters.families(self._proxy.configuration.mode)):
             await response.write(piece)
             await asyncio.sleep(0)

@@ -243,6 +243,39 @@ async def test_i5_metrics_as_a_scraper_reads_them(server: Server) -> None:
     assert partial >= 1
 
 
+async def test_i5_iptables_rules_of_the_first_node(server: Server) -> None:
+    """As many as are printed, apart from the jumps of built-in chains, and none in another mode."""
+    bench = server.bench
+
+    async def counted() -> dict[tuple[str, str], float]:
+        text = (await server.get("/metrics")).body.decode()
+        prefix = "kubeproxy_sync_proxy_rules_iptables_"
+        return {
+            (sample.name.removeprefix(prefix), sample.labels["table"]): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if "table" in sample.labels
+        }
+
+    bench.service()
+    bench.endpoints(2, 66)
+    bench.service("other", clusterIP=bench.ip(201))
+    first = await counted()
+    _, filter_, nat = (await server.get("/rules")).body.decode().split("\n*")[1:]
+    assert first["total", "filter"] == first["last", "filter"] == filter_.count("\n-A KUBE-")
+    assert first["total", "nat"] == nat.count("\n-A KUBE-")
+    bench.endpoints(2)
+    then = await counted()
+    assert first["total", "nat"] - then["total", "nat"] == 3
+    # Those of default/web: two in its own chain, and two in that of its endpoint.
+    shared = nat.count("\n-A KUBE-") - nat.count("\n-A KUBE-SVC") - nat.count("\n-A KUBE-SEP")
+    assert then["last", "nat"] == shared + 4
+    bench.mode("nftables")
+    assert await counted() == {}
+    bench.mode("iptables")
+    assert (await counted())["total", "nat"] == then["total", "nat"]
+
+
 async def test_i5_no_local_endpoints(server: Server) -> None:
     """Of each node, as each has a proxy of its own."""
     bench = server.bench

@@ -161,7 +161,7 @@ def view_of(
     of_ports.sort(key=lambda frontend: (frontend.port.name, frontend.port.protocol))
     proxy_ports = _proxy_ports(f"{f.port.name}/{f.port.protocol}" for f in of_ports)
     ports = tuple(
-        _service_port(frontend, node, proxy_port)
+        service_port(frontend, node, proxy_port)
         for frontend, proxy_port in zip(of_ports, proxy_ports, strict=True)
     )
     return View(
@@ -188,7 +188,8 @@ def real_servers_of(
     return found
 
 
-def _service_port(frontend: Frontend, node: NodeInfo, proxy_port: int) -> ServicePort:
+def service_port(frontend: Frontend, node: NodeInfo, proxy_port: int = 0) -> ServicePort:
+    """The service port behind the frontend of its cluster IP, as a node sees it."""
     service, state, address = frontend.port.service, frontend.port, frontend.address
     spec = service.spec
     found = next(p for p in spec.ports if (p.port, p.protocol) == (address.port, address.protocol))
