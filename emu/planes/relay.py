@@ -23,7 +23,7 @@ HIGH_WATER = 1 << 20
 """Bytes that are held at most for an end that does not read, beyond what its socket takes."""
 
 _CHUNK = 64 * 1024
-# Pipes are held by ends that do not read; between two turns the rest needs none.
+# A pipe is needed while an end does not take its bytes; between two turns the others need none.
 _SPARE_PIPES = 4
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
 
@@ -113,8 +113,6 @@ class Relays:
             asyncio.get_running_loop().remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._epoll = None
-        while self._pipes:
-            self._pipes.pop().close()
 
     def _open(self) -> None:
         self._epoll = select.epoll()
@@ -222,8 +220,10 @@ class Relays:
             self._watch(each, 0)
             del self._ends[each.fd]
             if isinstance(each.held, _Pipe):
-                self._give_back(each.held)
+                each.held.close()
             each.held = None
+        if not self._ends:
+            self._close_pipes()
 
     def _watch(self, end: _End, events: int) -> None:
         """Ask for events of an end. One of which none are wanted is taken out: hang-ups are always told."""
@@ -247,8 +247,12 @@ class Relays:
                 return None
             raise
 
+    def _close_pipes(self) -> None:
+        while self._pipes:
+            self._pipes.pop().close()
+
     def _give_back(self, pipe: _Pipe) -> None:
-        if pipe or len(self._pipes) >= _SPARE_PIPES:
+        if pipe or not self._ends or len(self._pipes) >= _SPARE_PIPES:
             pipe.close()
         else:
             self._pipes.append(pipe)

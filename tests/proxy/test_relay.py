@@ -201,6 +201,8 @@ async def test_no_descriptor_is_left_behind(end: str) -> None:
     ends.server.close()
     async with asyncio.timeout(2):
         await ends.ended.wait()
+    # The epoll stays for the next ones.
+    assert open_descriptors() == before + (end != "stop")
     ends.relays.close()
     assert open_descriptors() == before
 
