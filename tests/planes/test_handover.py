@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -288,6 +291,55 @@ async def test_a_deep_state_directory_is_no_hindrance(tmp_path: Path) -> None:
         proxy.close()
     node.close()
     assert not (deep / "node.sock").exists()
+
+
+@pytest.fixture
+def node_process(path: Path) -> Iterator[subprocess.Popen[str]]:
+    program = Path(__file__).with_name("taking_node.py")
+    with subprocess.Popen(
+        [sys.executable, str(program), str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        yield process
+        process.kill()
+
+
+async def test_a_node_that_is_killed_resets_what_was_on_its_way_and_nothing_leaks(
+    node_process: subprocess.Popen[str], proxy: Proxy
+) -> None:
+    assert node_process.stdout is not None
+    assert proxy.send(proxy.accept()) == 1
+    assert node_process.stdout.readline() == "1\n"
+    before = open_descriptors()
+    node_process.send_signal(signal.SIGSTOP)
+    for number in range(2, 12):
+        assert proxy.send(proxy.accept()) == number
+    for client in proxy.clients:
+        client.send(b"a request")
+    node_process.kill()
+    await until(lambda: sorted(proxy.ended) == list(range(1, 12)))
+    for client in proxy.clients:
+        with pytest.raises(ConnectionResetError):
+            client.recv(10)
+    # Ten clients more, and the channel is gone.
+    assert open_descriptors() == before + 10 - 1
+
+
+async def test_connections_that_wait_are_reset_when_the_proxy_ends(path: Path, proxy: Proxy) -> None:
+    before = open_descriptors()
+    with connect_only(path):
+        sock = proxy.accept()
+        number = proxy.sender.send(sock.detach(), (CLIENT, 1), "127.203.2.2", 8080, VIP, "default/web:http")
+        proxy.sender.close()
+    assert proxy.ended == [number]
+    with pytest.raises(ConnectionResetError):
+        proxy.clients[0].recv(10)
+    assert open_descriptors() == before + 1
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @contextlib.contextmanager
