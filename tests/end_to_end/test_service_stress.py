@@ -89,8 +89,8 @@ def megabytes(number: int) -> float:
 
 
 @contextlib.contextmanager
-def nothing_leaks(cluster: Cluster, *names: str) -> Iterator[None]:
-    """In the end processes have no more descriptors than before."""
+def nothing_leaks(cluster: Cluster, *names: str, kept: int = 0) -> Iterator[None]:
+    """In the end processes have no more descriptors than before, but for a few that they may keep."""
     # The proxy's channel to a node is opened by the first connection.
     address, seen = vip(cluster, "echo"), set()
     cluster.until(lambda: seen.add(answer(address)) or len(seen) == len(NODES), what="each node answers")
@@ -98,7 +98,8 @@ def nothing_leaks(cluster: Cluster, *names: str) -> Iterator[None]:
     yield
     for number, count in before.items():
         cluster.until(
-            lambda number=number, count=count: descriptors(number) <= count, what="descriptors are closed"
+            lambda number=number, count=count: descriptors(number) <= count + kept,
+            what="descriptors are closed",
         )
 
 
@@ -196,19 +197,22 @@ def test_connections_that_say_nothing_keep_nobody_out(cluster, mode):
             assert megabytes(proxy) < before + 50
 
 
-def test_a_client_that_never_reads_fills_no_memory(cluster):
+def test_clients_that_never_read_fill_no_memory(cluster):
     address = vip(cluster, "bulk")
-    with in_mode(cluster, "userspace"), nothing_leaks(cluster, "proxy", "node-1"):
+    # A relay keeps four pipes at most for the next bulk.
+    with in_mode(cluster, "userspace"), nothing_leaks(cluster, "proxy", "node-1", kept=8):
         processes = [pid(cluster, name) for name in ("proxy", "node-1")]
         before = [megabytes(process) for process in processes]
-        with connect(address) as sock:
-            sock.settimeout(0.5)
-            # Requests for 100 MB, until nobody takes any more of them.
-            with contextlib.suppress(TimeoutError):
-                sock.sendall(REQUEST * (100_000_000 // BULK))
+        with contextlib.ExitStack() as stack:
+            for _ in range(10):
+                sock = stack.enter_context(connect(address))
+                # Requests for 100 MB, until nobody takes any more of them.
+                sock.settimeout(0.1)
+                with contextlib.suppress(TimeoutError):
+                    sock.sendall(REQUEST * (100_000_000 // BULK))
             assert answers(cluster, "bulk")
             for process, was in zip(processes, before, strict=True):
-                assert megabytes(process) < was + 10
+                assert megabytes(process) < was + 20
 
 
 def test_without_descriptors_clients_wait_and_the_proxy_says_so_once(cluster):
