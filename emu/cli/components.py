@@ -96,9 +96,9 @@ def rules(
     ] = "",
     service: Annotated[str, typer.Option(help="Only what concerns one Service: NAMESPACE/NAME.")] = "",
     node: Annotated[str, typer.Option(help="On which node (default: the first).")] = "",
-    part: Annotated[str, typer.Option(help="Of ipvs: ipvsadm, ipset or iptables-save (default: all).")] = "",
+    part: Annotated[str, typer.Option(help="One part of ipvs: ipvsadm, ipset or iptables-save.")] = "",
     walk: Annotated[
-        bool, typer.Option("--walk", help="How many rules iptables mode walks for a new connection.")
+        bool, typer.Option("--walk", help="Show how many rules of iptables mode a new connection walks.")
     ] = False,
     state_dir: StateDirOption = None,
 ) -> int:

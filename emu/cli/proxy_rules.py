@@ -28,7 +28,7 @@ def show_rules(state_dir: Path | None, query: dict[str, str]) -> int:
     except urllib.error.HTTPError as error:
         raise UserError(error.read().decode().strip()) from None
     except OSError as error:
-        raise UserError(
-            f"kube-proxy cannot be asked at 127.0.0.1:{port} ({error}): see `emu status`"
-        ) from None
+        cause = getattr(error, "reason", error)
+        why = getattr(cause, "strerror", None) or cause
+        raise UserError(f"kube-proxy does not answer at 127.0.0.1:{port} ({why}): see `emu status`") from None
     return 0

@@ -20,6 +20,8 @@ from emu.proxy.rules.view import View, real_servers_of, view_of
 from emu.proxy.rules.walk import walk_table
 from emu.proxy.tables import NodeInfo
 
+_PARAMETERS = ("mode", "node", "service", "part", "walk")
+
 
 class _QuestionError(Exception):
     """What was asked makes no sense (400) or names what is not there (404); the message is for the user."""
@@ -62,6 +64,11 @@ def rules_handler(
 
 def _question(proxy: Proxy, query: Mapping[str, str]) -> _Question:
     """What is asked for. Raises _QuestionError."""
+    for parameter in query:
+        if parameter not in _PARAMETERS:
+            raise _QuestionError(
+                400, f'there is no parameter "{parameter}": take some of {", ".join(_PARAMETERS)}'
+            )
     name = query.get("mode") or proxy.configuration.mode
     if name not in list(ProxyMode):
         raise _QuestionError(400, f'there is no mode "{name}": take one of {", ".join(ProxyMode)}')
@@ -69,10 +76,27 @@ def _question(proxy: Proxy, query: Mapping[str, str]) -> _Question:
     part = query.get("part", "")
     if part and part not in PARTS[mode]:
         raise _QuestionError(400, f'{mode} mode has no part "{part}": take one of {", ".join(PARTS[mode])}')
+    walk = query.get("walk", "")
+    if walk not in ("", "true", "false"):
+        raise _QuestionError(400, f'walk is "true" or "false", not "{walk}"')
+    if walk == "true" and (part or query.get("mode", "") not in ("", ProxyMode.IPTABLES)):
+        raise _QuestionError(
+            400, "only the rules of iptables mode are walked, and all of them: ask without mode and part"
+        )
     service = query.get("service", "")
-    if service and (service.count("/") != 1 or not all(service.split("/"))):
-        raise _QuestionError(400, f'"{service}" names no Service: write NAMESPACE/NAME, such as default/web')
-    return _Question(mode, part, _node(proxy, query.get("node", "")), service, query.get("walk") == "true")
+    if service:
+        _check_name(service)
+    return _Question(mode, part, _node(proxy, query.get("node", "")), service, walk == "true")
+
+
+def _check_name(service: str) -> None:
+    """Raises _QuestionError when it is not written as NAMESPACE/NAME."""
+    whole, _, port = service.partition(":")
+    if whole.count("/") != 1 or not all(whole.split("/")):
+        likely = f"default/{whole}" if "/" not in whole and whole else "default/web"
+        raise _QuestionError(400, f'"{service}" names no Service: write NAMESPACE/NAME, such as {likely}')
+    if port:
+        raise _QuestionError(400, f'"{service}" is one port of a Service: write {whole} for all its ports')
 
 
 def _node(proxy: Proxy, name: str) -> NodeInfo:

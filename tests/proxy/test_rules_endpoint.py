@@ -93,13 +93,17 @@ async def test_walk(bench: Bench, client: Client) -> None:
     bench.service("other", clusterIP=bench.ip(201))
     bench.endpoints(2)
     bench.endpoints(2, name="other")
-    rows = [line.split() for line in (await ask(client, walk="true")).splitlines()]
-    assert rows == [
+    where, *lines = (await ask(client, walk="true")).splitlines()
+    assert where == f"# rules that a new connection is compared with on n1 ({bench.ip(240)}), iptables mode"
+    assert [line.split() for line in lines] == [
         ["SERVICE", "PORT", "ADDRESS", "RULES"],
         ["default/other", f"{bench.ip(201)}:8000/tcp", "6"],
         ["default/web", f"{bench.vip}:8000/tcp", "7"],
     ]
-    assert len((await ask(client, walk="true", service="default/web")).splitlines()) == 2
+    assert len((await ask(client, walk="true", service="default/web")).splitlines()) == 3
+    bench.mode("ipvs")
+    for mode in ("", "iptables"):
+        assert await ask(client, walk="true", mode=mode) == "\n".join((where, *lines, ""))
 
 
 @pytest.mark.parametrize(
@@ -109,6 +113,20 @@ async def test_walk(bench: Bench, client: Client) -> None:
         ({"part": "ipset"}, 400, 'iptables mode has no part "ipset": take one of iptables-save'),
         ({"node": "n9"}, 404, 'there is no node "n9": `kubectl get nodes` lists those that are there'),
         ({"service": "web"}, 400, '"web" names no Service: write NAMESPACE/NAME, such as default/web'),
+        ({"service": "api"}, 400, '"api" names no Service: write NAMESPACE/NAME, such as default/api'),
+        (
+            {"service": "default/web:http"},
+            400,
+            '"default/web:http" is one port of a Service: write default/web for all its ports',
+        ),
+        ({"services": "web"}, 400, 'there is no parameter "services": take some of mode, node, service, '),
+        ({"walk": "yes"}, 400, 'walk is "true" or "false", not "yes"'),
+        (
+            {"walk": "true", "mode": "ipvs"},
+            400,
+            "only the rules of iptables mode are walked, and all of them",
+        ),
+        ({"walk": "true", "part": "iptables-save"}, 400, "only the rules of iptables mode are walked"),
         ({"service": "a/b/c"}, 400, '"a/b/c" names no Service: write NAMESPACE/NAME, such as default/web'),
         ({"service": "default/gone"}, 404, 'there are no rules for a Service "default/gone": '),
     ],

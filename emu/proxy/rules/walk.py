@@ -57,11 +57,16 @@ def walks(view: View) -> Iterator[Walk]:
 
 
 def walk_table(view: View, service: str = "") -> str:
-    """The walks as a table, of all Services or of one (`namespace/name`)."""
+    """The walks as a table, of all Services or of one (`namespace/name`), under a comment that says where."""
     rows = [("SERVICE PORT", "ADDRESS", "RULES")]
     rows += [(w.port, w.address, f"{w.rules:g}") for w in walks(view) if service in ("", w.service)]
+    where = f"on {view.node.name} ({view.node.address}), iptables mode"
+    if len(rows) == 1:
+        return f"# no rule of the nat table leads to an endpoint of {service or 'any Service'} {where}\n"
     first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
-    return "".join(f"{name:<{first}}   {address:<{second}}   {rules}\n" for name, address, rules in rows)
+    return f"# rules that a new connection is compared with {where}\n" + "".join(
+        f"{name:<{first}}   {address:<{second}}   {rules}\n" for name, address, rules in rows
+    )
 
 
 def _entries(port: ServicePort) -> int:

@@ -99,6 +99,16 @@ def test_addresses_that_lead_to_no_endpoint_have_no_walk():
 
 
 def test_table_of_one_service():
-    lines = walk_table(everything().view(), "default/web").splitlines()
-    assert lines[0].split() == ["SERVICE", "PORT", "ADDRESS", "RULES"]
-    assert [line.split()[0] for line in lines[1:]] == ["default/web"] * 2
+    where, header, *rows = walk_table(everything().view(), "default/web").splitlines()
+    assert where == ("# rules that a new connection is compared with on node-1 (192.168.1.10), iptables mode")
+    assert header.split() == ["SERVICE", "PORT", "ADDRESS", "RULES"]
+    assert [row.split()[0] for row in rows] == ["default/web"] * 2
+
+
+def test_table_without_a_walk():
+    where = "on node-1 (192.168.1.10), iptables mode\n"
+    of_empty = walk_table(everything().view(), "default/empty")
+    assert of_empty == f"# no rule of the nat table leads to an endpoint of default/empty {where}"
+    assert walk_table(World().view()) == (
+        f"# no rule of the nat table leads to an endpoint of any Service {where}"
+    )
