@@ -14,12 +14,14 @@ from typing import NamedTuple
 from aiohttp import web
 
 from emu.core.config import ProxyMode
+from emu.proxy.modes.ipvs import RealServer
 from emu.proxy.proxy import Proxy
 from emu.proxy.rules import PARTS, rules_text
 from emu.proxy.rules.view import View, real_servers_of, view_of
 from emu.proxy.rules.walk import walk_table
-from emu.proxy.tables import NodeInfo
+from emu.proxy.tables import Address, NodeInfo
 
+_FRONTENDS_PER_TURN = 500
 _PARAMETERS = ("mode", "node", "service", "part", "walk")
 
 
@@ -47,8 +49,8 @@ def rules_handler(
     async def rules(request: web.Request) -> web.StreamResponse:
         try:
             question = _question(proxy, request.query)
+            real_servers = await _real_servers(proxy, question)
             frontends = tuple(proxy.tables.frontends.values())
-            real_servers = real_servers_of(frontends, proxy.planner, question.node, time.monotonic())
             configuration = proxy.configuration
 
             def answer() -> str:
@@ -60,6 +62,21 @@ def rules_handler(
             return web.Response(text=f"{error}\n", status=error.status)
 
     return rules
+
+
+async def _real_servers(proxy: Proxy, question: _Question) -> dict[Address, list[RealServer]]:
+    """The counts of this moment, which only the ipvs mode has; connections go on in between."""
+    found: dict[Address, list[RealServer]] = {}
+    if question.mode is not ProxyMode.IPVS or proxy.configuration.mode is not ProxyMode.IPVS:
+        return found
+    current = proxy.tables.frontends
+    addresses = tuple(current)
+    for start in range(0, len(addresses), _FRONTENDS_PER_TURN):
+        # Those of now: a plan that is made for one of before would stay in force.
+        some = [current[a] for a in addresses[start : start + _FRONTENDS_PER_TURN] if a in current]
+        found |= real_servers_of(some, proxy.planner, question.node, time.monotonic())
+        await asyncio.sleep(0)
+    return found
 
 
 def _question(proxy: Proxy, query: Mapping[str, str]) -> _Question:

@@ -9,7 +9,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from emu.proxy import rules_endpoint
 from emu.proxy.rules_endpoint import rules_handler
+from emu.proxy.tables import Address
 
 from .conftest import Bench
 
@@ -86,6 +88,33 @@ async def test_ipvs_counts_are_live(bench: Bench, client: Client) -> None:
     async with asyncio.timeout(5):
         while await counts() != ["->", pod, "Masq", "1", "0", "1"]:
             pass
+
+
+async def test_a_change_while_counts_are_taken_leaves_no_plan_of_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules_endpoint, "_FRONTENDS_PER_TURN", 1)
+    bench.mode("ipvs")
+    vips = {"web": bench.vip, "other": bench.ip(201)}
+    for name, ip in vips.items():
+        bench.service(name, clusterIP=ip)
+        bench.endpoints(2, name=name)
+
+    def chosen() -> set[str]:
+        tables, planner = bench.proxy.tables, bench.proxy.planner
+        frontends = [tables.frontends[Address(ip, 8000, "TCP")] for ip in vips.values()]
+        choices = [planner.decide(frontend, (bench.ip(240), 40000), 0.0) for frontend in frontends]
+        return {choice.endpoint.address for choice in choices if choice.endpoint}
+
+    assert chosen() == {bench.ip(2)}
+    question = rules_endpoint._question(bench.proxy, {})
+    turns = rules_endpoint._real_servers(bench.proxy, question).__await__()
+    next(turns)
+    for name in vips:
+        bench.endpoints(3, name=name)
+    for _ in turns:
+        pass
+    assert chosen() == {bench.ip(3)}
 
 
 async def test_walk(bench: Bench, client: Client) -> None:
