@@ -25,7 +25,7 @@ HIGH_WATER = 1 << 20
 _CHUNK = 64 * 1024
 # A pipe is needed while an end does not take its bytes; between two turns the others need none.
 _SPARE_PIPES = 4
-_READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
+_READ, _WRITE = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLOUT
 
 
 class _Pipe:
@@ -127,33 +127,37 @@ class Relays:
                 events &= ~_WRITE
                 end = ends.get(fd)
             if end is not None and events and end.events & _READ:
-                self._pass_on(end)
+                self._pass_on(end, bool(events & select.EPOLLRDHUP))
 
-    def _pass_on(self, end: _End) -> None:
-        """An end can be read."""
+    def _pass_on(self, end: _End, hung_up: bool = False) -> None:
+        """An end can be read; `hung_up` when its end of stream has come already."""
         other = end.other
         try:
             if end.bulk and (pipe := self._take_pipe()) is not None:
                 self._splice(end, other, pipe)
             else:
-                self._copy(end, other)
+                self._copy(end, other, hung_up)
         except BlockingIOError:
             return
         except OSError:
             self._reset(end)
 
-    def _copy(self, end: _End, other: _End) -> None:
+    def _copy(self, end: _End, other: _End, hung_up: bool) -> None:
         size = end.sock.recv_into(self._buffer)
         if not size:
             self._half_close(end, other)
             return
         end.bulk = size == _CHUNK
+        last = hung_up and not end.bulk and not end.sock.recv(1, socket.MSG_PEEK)
         try:
-            sent = other.sock.send(self._buffer[:size])
+            # The last bytes and the end go in one segment, as they have come.
+            sent = other.sock.send(self._buffer[:size], socket.MSG_MORE if last else 0)
         except BlockingIOError:
             sent = 0
         if sent < size:
             self._hold(other, memoryview(bytes(self._buffer[sent:size])))
+        elif last:
+            self._half_close(end, other)
 
     def _splice(self, end: _End, other: _End, pipe: _Pipe) -> None:
         try:
@@ -199,13 +203,14 @@ class Relays:
 
     def _half_close(self, end: _End, other: _End) -> None:
         end.at_end = True
-        self._watch(end, end.events & ~_READ)
-        other.sock.shutdown(socket.SHUT_WR)
-        if other.at_end:
-            self._release(end)
-            for each in (end, other):
-                each.sock.close()
-            end.on_ended()
+        if not other.at_end:
+            self._watch(end, end.events & ~_READ)
+            other.sock.shutdown(socket.SHUT_WR)
+            return
+        self._release(end)
+        for each in (end, other):
+            each.sock.close()
+        end.on_ended()
 
     def _reset(self, end: _End) -> None:
         if end.fd in self._ends:
