@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator
 
@@ -106,6 +107,9 @@ async def _watch(
     await switch.settled.wait()
     await policies.synced.wait()
     proxy.synchronize()
+    # What is known by now stays. To look at all of it again and again for garbage would stop the proxy each
+    # time: 0.4 s with 10,000 Service ports.
+    gc.freeze()
     log.info(
         "%d frontends of %d services are in force",
         len(proxy.tables.frontends),
