@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 _ADDRESS = "127.0.0.1"
 _START_SECONDS = 5.0
@@ -29,9 +30,15 @@ def available() -> bool:
     return shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin") is not None
 
 
+class Running(NamedTuple):
+    pid: int
+    addresses: dict[str, tuple[str, int]]
+    """Where it listens for each server."""
+
+
 @contextlib.contextmanager
-def running(servers: Mapping[str, tuple[str, int]]) -> Iterator[dict[str, tuple[str, int]]]:
-    """HAProxy in front of servers by name, for the time of a block. Yields its address for each of them."""
+def running(servers: Mapping[str, tuple[str, int]]) -> Iterator[Running]:
+    """HAProxy in front of servers by name, for the time of a block."""
     addresses = {
         name: (_ADDRESS, port) for name, port in zip(servers, _free_ports(len(servers)), strict=True)
     }
@@ -49,7 +56,7 @@ def running(servers: Mapping[str, tuple[str, int]]) -> Iterator[dict[str, tuple[
         try:
             for address in addresses.values():
                 _await_listener(address, process)
-            yield addresses
+            yield Running(process.pid, addresses)
         finally:
             process.terminate()
             process.wait()

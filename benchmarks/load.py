@@ -11,6 +11,7 @@ _UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9}
 
 
 class Figures(NamedTuple):
+    requests: int
     requests_per_second: float
     bytes_per_second: float
     errors: int
@@ -31,6 +32,7 @@ def load(url: str, *, connections: int, close: bool = False, seconds: int = 1) -
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
     non_2xx = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     return Figures(
+        int(re.search(r"(\d+) requests in", output)[1]),
         requests,
         float(transfer[1]) * _UNITS[transfer[2]],
         (sum(map(int, errors.groups())) if errors else 0) + (int(non_2xx[1]) if non_2xx else 0),

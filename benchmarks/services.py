@@ -7,6 +7,7 @@ the machine does meanwhile strikes both.
 from __future__ import annotations
 
 import contextlib
+import os
 import statistics
 import tempfile
 from collections import Counter, defaultdict
@@ -63,6 +64,7 @@ class Results:
     def __init__(self) -> None:
         self.pairs: defaultdict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         self.times: defaultdict[str, list[float]] = defaultdict(list)
+        self.costs: defaultdict[str, list[float]] = defaultdict(list)
         self.errors: Counter[str] = Counter()
 
     def figure(self, title: str, subject: str) -> float:
@@ -80,7 +82,7 @@ class Results:
 class Bench:
     """A running cluster, its addresses, and what has been measured of it so far."""
 
-    def __init__(self, cluster: Cluster, proxied: dict[str, Address]) -> None:
+    def __init__(self, cluster: Cluster, proxied: haproxy.Running | None) -> None:
         services = {name: cluster.object(Service, name) for name in PODS}
         node = cluster.object(Node, "node-1", "").internal_ip
         self.cluster = cluster
@@ -91,6 +93,13 @@ class Bench:
             name: (node, service.spec.ports[0].node_port) for name, service in services.items()
         }
         self.proxied = proxied
+        self.servers = [
+            process["pid"]
+            for process in cluster.status()["processes"]
+            if process["name"] in ("node-1", "proxy")
+        ]
+        if proxied:
+            self.servers.append(proxied.pid)
 
     def round(self) -> None:
         for mode in MODES:
@@ -99,23 +108,32 @@ class Bench:
             if mode == BASE_MODE:
                 subjects[NODE_PORT] = self.node_ports
                 if self.proxied:
-                    subjects[HAPROXY] = self.proxied
+                    subjects[HAPROXY] = self.proxied.addresses
             for subject, addresses in subjects.items():
                 if available():
                     for measure in MEASURES:
-                        direct = self._load(measure, self.pods)
-                        own = self._load(measure, addresses)
+                        direct = self._load(measure, DIRECT, self.pods)
+                        own = self._load(measure, subject, addresses)
                         self.results.pairs[measure.title, subject].append((own, direct))
                 for name, dialled in ((DIRECT, self.pods), (subject, addresses)):
                     self.results.times[name] += connection_times(dialled["small"], CONNECTIONS_TIMED)
             self.results.pairs[UDP, mode].append((_datagrams(self.cluster_ips), _datagrams(self.pods)))
 
-    def _load(self, measure: Measure, addresses: dict[str, Address]) -> float:
+    def _load(self, measure: Measure, subject: str, addresses: dict[str, Address]) -> float:
         ip, port = addresses[measure.pod]
         url = f"http://{ip}:{port}{measure.path}"
+        before = sum(map(_processor_seconds, self.servers))
         figures = load(url, connections=measure.connections, close=measure.close)
+        if measure.close:
+            spent = sum(map(_processor_seconds, self.servers)) - before
+            self.results.costs[subject].append(spent / figures.requests)
         self.results.errors[measure.title] += figures.errors
         return figures.bytes_per_second / 1e6 if measure.pod == "bulk" else figures.requests_per_second
+
+
+def _processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _datagrams(addresses: dict[str, Address]) -> float:
@@ -164,7 +182,7 @@ def run(rounds: int = ROUNDS) -> None:
         file = Path(directory) / "manifests.yaml"
         file.write_text(yaml.safe_dump_all(manifests()))
         cluster = stack.enter_context(running_cluster(file))
-        proxied: dict[str, Address] = {}
+        proxied = None
         if haproxy.available():
             pods = {name: (cluster.object(Pod, name).ip, 8080) for name in PODS}
             proxied = stack.enter_context(haproxy.running(pods))
@@ -174,6 +192,7 @@ def run(rounds: int = ROUNDS) -> None:
     if available():
         for measure in MEASURES:
             _print_ratios(bench.results, measure)
+        _print_costs(bench.results)
     _print_latency(bench.results)
     _print_udp(bench.results)
     print()
@@ -209,6 +228,15 @@ def _print_ratios(results: Results, measure: Measure) -> None:
 def _marked(ratio: float, aim: float, subject: str) -> str:
     """A ratio, with a mark where it misses its aim."""
     return f"{ratio:5.2f}{'!' if subject in KERNEL_MODES and ratio < aim else ' '}"
+
+
+def _print_costs(results: Results) -> None:
+    print("  processor time of a new connection in pod, proxy and HAProxy together; us")
+    direct = statistics.median(results.costs[DIRECT])
+    for subject in (DIRECT, *SUBJECTS):
+        if costs := results.costs[subject]:
+            cost = statistics.median(costs)
+            print(f"    {subject:<10} {cost * 1e6:>10.1f}   {cost / direct:5.2f}  of direct")
 
 
 def _print_latency(results: Results) -> None:

@@ -186,9 +186,10 @@ class Listeners:
 
     def _accept_some(self, listener: _Listener) -> bool:
         """Accept what has arrived. False when descriptors have run out."""
-        more = self._accept_each(listener)
-        self._forwarder.flush()
-        return more
+        try:
+            return self._accept_each(listener)
+        finally:
+            self._forwarder.flush()
 
     def _accept_each(self, listener: _Listener) -> bool:
         # The method behind `accept`, which makes a socket object in as much time as all the rest takes.
