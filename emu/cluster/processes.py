@@ -21,7 +21,7 @@ from emu.cluster.zygote import MAX_MESSAGE
 
 log = logging.getLogger(__name__)
 
-_FIRST_BACK_OFF_SECONDS = 0.5
+_FIRST_BACK_OFF_SECONDS = 0.1
 _LAST_BACK_OFF_SECONDS = 30.0
 _STEADY_SECONDS = 10.0
 _STOP_SECONDS = 8.0
