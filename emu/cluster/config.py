@@ -61,12 +61,12 @@ def load_settings(
 def running_settings(state: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
     """The settings that the cluster in a state directory was started with.
 
-    Raises ConfigError when no cluster was started there.
+    Raises ConfigError when none is running there.
     """
     where = state_dir(state, environ)
     file = resolved_file(where)
     if not file.exists():
-        raise ConfigError(f"no cluster was started in {where.root}: start one with `emu up`")
+        raise ConfigError(f"no cluster is running in {where.root}: start one with `emu up`")
     return Settings(parse_config(_parse(file)), where)
 
 

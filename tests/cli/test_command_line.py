@@ -56,4 +56,4 @@ def test_proxy_alone_runs_the_component(monkeypatch, tmp_path):
 def test_proxy_rules_without_a_cluster_names_the_remedy(tmp_path, capsys, before):
     where = ["--state-dir", str(tmp_path)]
     assert main(["proxy", *where, "rules"] if before else ["proxy", "rules", *where]) == 2
-    assert capsys.readouterr().err == f"emu: no cluster was started in {tmp_path}: start one with `emu up`\n"
+    assert capsys.readouterr().err == f"emu: no cluster is running in {tmp_path}: start one with `emu up`\n"
