@@ -109,7 +109,7 @@ class Counters:
         self._slices_pending = 0
 
     def ports_changed(self, ports: Mapping[str, PortState | None], nodes: Iterable[str]) -> None:
-        """Service ports have changed (None: are gone), or the nodes, and with them all ports."""
+        """Service ports have changed (None: are gone), or the nodes, which those of policy Local rest on."""
         names = set(nodes)
         for name, port in ports.items():
             self._without_local.pop(name, None)

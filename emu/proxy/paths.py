@@ -1,8 +1,8 @@
 """Which way a connection comes in, from whom, and what follows: usable endpoints, the source a pod sees.
 
 The table of masquerading in kube-proxy (KUBE-MARK-MASQ, KUBE-EXT). Clients outside the cluster have a route
-to every address on this plane: one that dials a ClusterIP or an external IP enters at the first node and
-keeps its address at a ClusterIP.
+to every address on this plane: one that dials a ClusterIP or an external IP enters at the first node, or at
+the one whose own address it is, and keeps its address at a ClusterIP.
 """
 
 from __future__ import annotations
