@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -58,8 +59,10 @@ class TestNode:
 
     def _on_socket(self, sock: socket.socket, handover: Handover, ended: Callable[[], None]) -> None:
         self.received.append(handover)
-        text = f"{handover.endpoint}:{handover.port} {sock.getpeername()[0]} handover\n"
-        sock.send(text.encode())
+        # A client may be gone by now.
+        with contextlib.suppress(OSError):
+            text = f"{handover.endpoint}:{handover.port} {sock.getpeername()[0]} handover\n"
+            sock.send(text.encode())
         if self.keep:
             self.kept.append((sock, ended))
         else:
