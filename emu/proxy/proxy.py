@@ -64,7 +64,7 @@ class Proxy:
         self.counters.without_descriptor = lambda: self.listeners.waiting
         self._report = report
         self._subscribers: list[Callable[[Changes], None]] = []
-        self._scheduled = False
+        self._scheduled: asyncio.Handle | None = None
         self._holding = False
         self._unsettled: OrderedDict[Address, None] = OrderedDict()
         self._settling: asyncio.Handle | None = None
@@ -145,7 +145,10 @@ class Proxy:
 
     def synchronize(self) -> None:
         """Bring listeners in line with the tables, now. What fails is left to the next time, soon enough."""
-        self._scheduled = self._holding = False
+        self._holding = False
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
         full, self._full = self._full, False
         start, flows = time.perf_counter(), len(self.udp)
         changes = self.tables.take_changes()
@@ -156,13 +159,13 @@ class Proxy:
         if full and self.configuration.masquerade_all and not self.judge.engine.empty:
             # Whom a policy lets in by way of their node rests on the nodes at each address.
             self._settle_all()
+        self._end_stale_flows(changes.addresses, flows)
         for waiting, holder in changes.conflicts:
             older = holder.port.service.key
             cause = (
                 f"{waiting.address} belongs to the older Service {older}; there is nothing of this one there"
             )
             self._report(waiting, cause)
-        self._end_stale_flows(changes.addresses, flows)
         self.counters.ports_changed(changes.ports, self.tables.nodes)
         if self._failed or self.tables.dirty:
             self._try_again()
@@ -173,8 +176,9 @@ class Proxy:
         self._tell(changes)
 
     def close(self) -> None:
-        """Close all sockets. Connections that were handed over go on."""
-        for handle in (self._settling, self._retry):
+        """Close all sockets, for good. Connections that were handed over go on."""
+        self._holding = True
+        for handle in (self._scheduled, self._settling, self._retry):
             if handle is not None:
                 handle.cancel()
         self.listeners.close()
@@ -182,11 +186,10 @@ class Proxy:
         self.forwarder.close()
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self._holding:
-            self._scheduled = True
+        if self._scheduled is None and not self._holding:
             self.counters.last_queued = now = time.time()
             self.health.queue(now)
-            asyncio.get_running_loop().call_soon(self.synchronize)
+            self._scheduled = asyncio.get_running_loop().call_soon(self.synchronize)
 
     def _end_stale_flows(self, addresses: set[Address], before: int) -> None:
         """End datagram flows whose endpoint is gone; `before` is how many there were before the changes."""

@@ -118,3 +118,47 @@ async def test_whom_a_masquerading_node_lets_in_follows_the_nodes(bench: Bench) 
     bench.proxy.synchronize()
     await until(lambda: bench.proxy.settled)
     assert (await bench.ask(bench.ip(70), bench.vip, 8000))[1] == bench.ip(241)
+
+
+async def test_a_proxy_that_is_closed_opens_nothing_for_what_came_at_the_last_moment(bench: Bench) -> None:
+    bench.service()
+    bench.endpoints(2)
+    service = bench.proxy.tables.frontends[Address(bench.vip, 8000, "TCP")].port.service
+    bench.proxy.set_service(service.key, service, service)
+    bench.proxy.close()
+    bench.proxy.set_service(service.key, service, service)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert Address(bench.vip, 8000, "TCP") not in bench.proxy.listeners
+
+
+async def test_changes_that_are_in_force_are_not_put_in_force_again(bench: Bench) -> None:
+    synchronized: list[object] = []
+    bench.proxy.subscribe(synchronized.append)
+    bench.service()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(synchronized) == 1
+
+
+async def test_a_flow_does_not_go_on_at_an_address_that_is_another_services_now(bench: Bench) -> None:
+    port = {"port": 8000, "protocol": "UDP"}
+    for last in (2, 3):
+        await bench.nodes["n1"].udp_pod(bench.ip(last), 8080)
+    bench.service(ports=[port])
+    bench.endpoints(2, protocol="UDP")
+    bench.endpoints(3, protocol="UDP", name="next")
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setblocking(False)
+        client.bind((bench.ip(9), 0))
+        client.connect((bench.vip, 8000))
+        pods = []
+        for _ in range(2):
+            client.send(b"x")
+            async with asyncio.timeout(2):
+                pods.append((await loop.sock_recv(client, 100)).decode().split()[0])
+            # Both in one turn: nobody has seen the address free.
+            bench.proxy.set_service("default/web", None, None)
+            bench.service("next", ports=[port])
+    assert pods == [f"{bench.ip(2)}:8080", f"{bench.ip(3)}:8080"]
