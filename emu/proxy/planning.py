@@ -152,11 +152,12 @@ class Planner:
             client = Client(ClientKind.NODE, frontend.node)
         entry = frontend.node or client.node or self._entry_from_outside(frontend, client_ip)
         plans = self._plans.get(frontend.address)
-        if plans is None:
-            plans = self._plans[frontend.address] = {}
-        found = plans.get((client, entry))
+        found = plans.get((client, entry)) if plans is not None else None
         if found is None:
-            found = plans[client, entry] = self._make(frontend, client, entry)
+            found = self._make(frontend, client, entry)
+            # What was true before must not decide for those who come after.
+            if self._tables.frontends.get(frontend.address) is frontend:
+                self._plans.setdefault(frontend.address, {})[client, entry] = found
         return found
 
     def decide(self, frontend: Frontend, client: tuple[str, int], now: float) -> Choice:

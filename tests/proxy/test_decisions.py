@@ -499,3 +499,14 @@ def test_the_oldest_service_has_an_address_whatever_came_first(order: tuple[str,
     world.take()
     assert world.tables.frontends[address].port.service.name == "old"
     assert [(w.port.service.name, h.port.service.name) for w, h in world.conflicts] == [("young", "old")]
+
+
+@pytest.mark.parametrize("mode", KERNEL_MODES)
+def test_a_frontend_of_before_decides_nothing_for_those_who_come_after(mode: str) -> None:
+    world = world_of(mode, on(1, 2))
+    before = world.frontend(CLUSTER_IP)
+    world.endpoints(on(1, 3))
+    world.planner.decide(before, (OUTSIDE, 40000), 0.0)
+    found = world.decide(OUTSIDE, CLUSTER_IP).endpoint
+    assert found
+    assert found.address == pod_ip(1, 3)
