@@ -18,6 +18,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -60,6 +61,8 @@ class Handover(msgspec.Struct, frozen=True, array_like=True):
     """`namespace/name:port` as kube-proxy writes it."""
 
 
+Account = TypeVar("Account")
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_handovers = msgspec.msgpack.Decoder(list[Handover]).decode
 _decode_ended = msgspec.msgpack.Decoder(list[int]).decode
@@ -71,14 +74,14 @@ def accepted_socket(fd: int) -> socket.socket:
     return socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
 
 
-class HandoverSender:
+class HandoverSender(Generic[Account]):
     """The proxy's end for one node. Connects on first use and again after the node was away."""
 
-    def __init__(self, path: Path, on_ended: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, on_ended: Callable[[Account], None]) -> None:
         self._path = path
         self._on_ended = on_ended
         self._channel: socket.socket | None = None
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, Account] = {}
         self._waiting: list[Handover] = []
         self._descriptors: list[int] = []
         """Of those that wait, in the same order."""
@@ -94,25 +97,24 @@ class HandoverSender:
         port: int,
         vip: tuple[str, int],
         service: str,
-        *,
-        counted: bool = True,
-    ) -> int | None:
+        account: Account | None = None,
+    ) -> bool:
         """Hand over a connection by its descriptor, with the next `flush`. It is this object's from now on.
 
-        Returns the number that `on_ended` will be called with, 0 when it is not `counted`: its end is not
-        reported. None when the node's process is not there, or has not taken what waits for it already: the
-        descriptor is still the caller's. A node that dies before it has taken the connection resets it.
+        `on_ended` is called with its `account`, if it has one, when it is over. False when the node's process
+        is not there, or has not taken what waits for it already: the descriptor is still the caller's. A node
+        that dies before it has taken the connection resets it.
         """
         if len(self._waiting) >= _MAX_QUEUED or not self.reachable():
-            return None
+            return False
         number = 0
-        if counted:
+        if account is not None:
             self._next += 1
             number = self._next
-            self._in_flight.add(number)
+            self._in_flight[number] = account
         self._waiting.append(Handover(number, *client, endpoint, port, *vip, service))
         self._descriptors.append(fd)
-        return number
+        return True
 
     def flush(self) -> None:
         """Send off what waits, as many as go into one message together."""
@@ -129,7 +131,7 @@ class HandoverSender:
         self._waiting.clear()
         self._descriptors.clear()
         self._disconnect()
-        self._ended(self._in_flight)
+        self._ended(list(self._in_flight))
 
     def reachable(self) -> bool:
         """Whether the node's process is there."""
@@ -155,12 +157,14 @@ class HandoverSender:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        self._ended(self._in_flight - {handover.number for handover in self._waiting})
+        waiting = {handover.number for handover in self._waiting}
+        self._ended([number for number in self._in_flight if number not in waiting])
 
-    def _ended(self, numbers: set[int]) -> None:
-        self._in_flight = self._in_flight - numbers
+    def _ended(self, numbers: list[int]) -> None:
         for number in numbers:
-            self._on_ended(number)
+            account = self._in_flight.pop(number, None)
+            if account is not None:
+                self._on_ended(account)
 
     def _flush(self) -> None:
         self._retry = None
@@ -211,10 +215,7 @@ class HandoverSender:
         if not data:
             self.close()
             return
-        for number in _decode_ended(data):
-            if number in self._in_flight:
-                self._in_flight.discard(number)
-                self._on_ended(number)
+        self._ended(_decode_ended(data))
 
 
 class HandoverReceiver:

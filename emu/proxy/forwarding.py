@@ -78,9 +78,8 @@ class Forwarder:
         self._counters = counters
         self._node_socket = node_socket
         self._held = HeldConnections()
-        self._senders: dict[str, HandoverSender] = {}
-        self._filled: set[HandoverSender] = set()
-        self._handed: dict[str, dict[int, _Counted]] = {}
+        self._senders: dict[str, HandoverSender[_Counted]] = {}
+        self._filled: set[HandoverSender[_Counted]] = set()
         self._relays = Relays()
         self._dials: set[asyncio.Task[None]] = set()
 
@@ -152,37 +151,27 @@ class Forwarder:
     ) -> None:
         node = endpoint.node
         sender, address = self._sender(node), frontend.address
-        number = sender.send(
+        account = (plan.balancer, endpoint, client) if plan.balancer.counts else None
+        if not sender.send(
             fd,
             client,
             endpoint.address,
             endpoint.port,
             (address.ip, address.port),
             frontend.port.name,
-            counted=plan.balancer.counts,
-        )
-        if number is None:
+            account,
+        ):
             self._drop(_socket(fd), client, frontend, endpoint, f"the process of node {node} is not there")
             return
         self._filled.add(sender)
-        if number:
+        if account is not None:
             plan.balancer.begun(endpoint, client, now)
-            self._handed[node][number] = (plan.balancer, endpoint, client)
         self.record(Verdict.FORWARDED, client, frontend, endpoint, Path.HANDOVER)
 
-    def _sender(self, node: str) -> HandoverSender:
-        return self._senders.get(node) or self._new_sender(node)
-
-    def _new_sender(self, node: str) -> HandoverSender:
-        handed: dict[int, _Counted] = {}
-
-        def ended(number: int) -> None:
-            if (counted := handed.pop(number, None)) is not None:
-                balancer, endpoint, client = counted
-                balancer.ended(endpoint, client, time.monotonic())
-
-        self._handed[node] = handed
-        sender = self._senders[node] = HandoverSender(self._node_socket(node), ended)
+    def _sender(self, node: str) -> HandoverSender[_Counted]:
+        sender = self._senders.get(node)
+        if sender is None:
+            sender = self._senders[node] = HandoverSender(self._node_socket(node), _ended)
         return sender
 
     def _start_dial(self, dial: Coroutine[None, None, None]) -> None:
@@ -295,6 +284,11 @@ class Forwarder:
     ) -> None:
         reset(sock)
         self.record(Verdict.REFUSED, client, frontend, endpoint, None, reason)
+
+
+def _ended(counted: _Counted) -> None:
+    balancer, endpoint, client = counted
+    balancer.ended(endpoint, client, time.monotonic())
 
 
 def _socket(fd: int) -> socket.socket:

@@ -147,11 +147,9 @@ async def test_sockets_that_the_proxy_hands_over(cluster: Cluster) -> None:
         for port, expected in ((18503, b"127.200.32.3:"), (18599, None)):
             with await plane.connect_tcp("127.200.32.3", "127.200.32.2", 18504, 2) as client:
                 accepted, address = vip.accept()
-                number = sender.send(
-                    accepted.detach(), address, pod.ip, port, ("127.200.32.2", 18504), "default/web:"
-                )
+                dialled = ("127.200.32.2", 18504)
+                assert sender.send(accepted.detach(), address, pod.ip, port, dialled, "default/web:", port)
                 sender.flush()
-                assert number is not None
                 loop = asyncio.get_running_loop()
                 async with asyncio.timeout(5):
                     if expected is None:
@@ -161,6 +159,6 @@ async def test_sockets_that_the_proxy_hands_over(cluster: Cluster) -> None:
                         await loop.sock_sendall(client, b"GET /clientip HTTP/1.1\r\n\r\n")
                         assert expected in await loop.sock_recv(client, 1000)
             async with asyncio.timeout(5):
-                while number not in ended:  # noqa: ASYNC110  the sender tells by a plain call
+                while port not in ended:  # noqa: ASYNC110  the sender tells by a plain call
                     await asyncio.sleep(0.005)
     sender.close()

@@ -61,6 +61,7 @@ class Proxy:
         self.ended: list[int] = []
         self.sender = HandoverSender(path, self.ended.append)
         self.clients: list[socket.socket] = []
+        self.sent = 0
 
     def accept(self) -> socket.socket:
         client = socket.create_connection(self.listener.getsockname(), 5, source_address=(CLIENT, 0))
@@ -68,13 +69,16 @@ class Proxy:
         return self.listener.accept()[0]
 
     def send(self, sock: socket.socket) -> int | None:
-        number = self.sender.send(
-            sock.fileno(), sock.getpeername(), "127.203.2.2", 8080, VIP, "default/web:http"
-        )
-        if number is not None:
-            sock.detach()
+        """The account of the connection; None when it is the caller's still."""
+        account = self.sent + 1
+        if not self.sender.send(
+            sock.fileno(), sock.getpeername(), "127.203.2.2", 8080, VIP, "default/web:http", account
+        ):
+            return None
+        self.sent = account
+        sock.detach()
         self.sender.flush()
-        return number
+        return account
 
     def close(self) -> None:
         self.sender.close()
@@ -330,9 +334,9 @@ async def test_connections_that_wait_are_reset_when_the_proxy_ends(path: Path, p
     before = open_descriptors()
     with connect_only(path):
         sock = proxy.accept()
-        number = proxy.sender.send(sock.detach(), (CLIENT, 1), "127.203.2.2", 8080, VIP, "default/web:http")
+        assert proxy.sender.send(sock.detach(), (CLIENT, 1), "127.203.2.2", 8080, VIP, "default/web:http", 7)
         proxy.sender.close()
-    assert proxy.ended == [number]
+    assert proxy.ended == [7]
     with pytest.raises(ConnectionResetError):
         proxy.clients[0].recv(10)
     assert open_descriptors() == before + 1
