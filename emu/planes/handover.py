@@ -230,6 +230,7 @@ class HandoverReceiver:
         self._listener: socket.socket | None = None
         self._peers: set[socket.socket] = set()
         self._ended: dict[socket.socket, list[int]] = {}
+        self._taking_from: socket.socket | None = None
 
     def start(self) -> None:
         """Listen. A socket file that an earlier process left is replaced."""
@@ -284,6 +285,14 @@ class HandoverReceiver:
             asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def _receive(self, peer: socket.socket) -> None:
+        self._taking_from = peer
+        try:
+            self._take_all(peer)
+        finally:
+            self._taking_from = None
+            self._report(peer)
+
+    def _take_all(self, peer: socket.socket) -> None:
         for _ in range(_MESSAGES_PER_TURN):
             if peer not in self._peers:
                 # `on_socket` stopped this receiver.
@@ -314,11 +323,11 @@ class HandoverReceiver:
             self._on_socket(sock, handover, ended)
 
     def _end(self, peer: socket.socket, number: int) -> None:
-        """Tell the proxy, several at a time: the message goes out at the end of this turn of the loop."""
+        """Tell the proxy, several at a time: the message goes out when all is taken, or this turn is over."""
         if peer not in self._peers:
             return
         waiting = self._ended.setdefault(peer, [])
-        if not waiting:
+        if not waiting and peer is not self._taking_from:
             asyncio.get_running_loop().call_soon(self._report, peer)
         waiting.append(number)
 
