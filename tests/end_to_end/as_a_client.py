@@ -155,6 +155,10 @@ class Space:
         ports = self.cluster.object(Service, name, self.name).spec.ports
         return next(item.node_port for item in ports if port in ("", item.name))
 
+    def outside(self, corner: str) -> str:
+        """An address outside the cluster for servers, that no cluster beside it has: `corner` is its end."""
+        return f"127.{112 + self.cluster.settings.config.slot}.{corner}"
+
     def external_ip(self, name: str) -> str:
         """A load balancer's address, once it is there."""
 

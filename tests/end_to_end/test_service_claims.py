@@ -32,7 +32,7 @@ def test_a_service_of_another_proxy_is_left_alone(space):
 
 
 def test_of_two_services_with_one_external_ip_the_older_has_it(space):
-    address = "127.220.1.3"
+    address = space.outside("1.3")
     space.apply(pod("one"), pod("two"), service("earlier", "one", externalIPs=[address]))
     until_served(space, "one", address)
     space.apply(service("later", "two", externalIPs=[address]))

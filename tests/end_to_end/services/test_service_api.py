@@ -116,7 +116,7 @@ def test_a1_types_and_defaults(api: Api):
     assert spec["ports"] == [{"port": 8080, "protocol": "TCP", "targetPort": 8080}]
     assert "externalTrafficPolicy" not in spec
     for number, fields in enumerate(
-        ({"type": "NodePort"}, {"type": "LoadBalancer"}, {"externalIPs": ["127.220.14.1"]})
+        ({"type": "NodePort"}, {"type": "LoadBalancer"}, {"externalIPs": [api.space.outside("14.1")]})
     ):
         assert api.create(service(f"a1-{number}", **fields))["spec"]["externalTrafficPolicy"] == "Cluster"
     assert api.refused(lambda: api.create(service("a1-x", type="Other"))) == "422 Invalid spec.type"
@@ -270,7 +270,7 @@ def test_a17_a19_c19_the_load_balancer_of_another_implementation(api: Api, mode:
     # The one without a class has its address: the other would have had one, too.
     space.external_ip(f"{name}-own")
     assert api.get(name)["status"] == {"loadBalancer": {}}
-    vip, proxied = "127.220.14.11", "127.220.14.12"
+    vip, proxied = space.outside("14.2"), space.outside("14.3")
     ingress = [{"ip": vip, "ipMode": "VIP"}, {"ip": proxied, "ipMode": "Proxy"}]
     api.patch(name, {"status": {"loadBalancer": {"ingress": ingress}}}, "status")
     until_served(space, vip)
@@ -295,11 +295,12 @@ def test_a18_affinity_and_its_timeout(api: Api):
 
 def test_a19_status_and_spec_are_written_apart(api: Api):
     api.create(service("a19", type="LoadBalancer", loadBalancerClass="example.com/other"))
-    ingress = {"loadBalancer": {"ingress": [{"ip": "127.220.14.13"}]}}
+    address = api.space.outside("14.4")
+    ingress = {"loadBalancer": {"ingress": [{"ip": address}]}}
     assert api.patch("a19", {"status": ingress})["status"] == {"loadBalancer": {}}
     found = api.patch("a19", {"spec": {"type": "ClusterIP"}, "status": ingress}, "status")
     assert found["spec"]["type"] == "LoadBalancer"
-    assert found["status"]["loadBalancer"]["ingress"] == [{"ip": "127.220.14.13", "ipMode": "VIP"}]
+    assert found["status"]["loadBalancer"]["ingress"] == [{"ip": address, "ipMode": "VIP"}]
     for wrong in ({"ip": "x"}, {"hostname": "1.2.3.4"}, {"hostname": "a.b", "ipMode": "VIP"}):
         status = {"status": {"loadBalancer": {"ingress": [wrong]}}}
         assert api.refused(lambda s=status: api.patch("a19", s, "status")).startswith("422 Invalid status.")

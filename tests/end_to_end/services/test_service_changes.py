@@ -84,7 +84,7 @@ def test_c7_ports_change_under_an_open_connection(changing: Changing, mode: str)
 @every_mode
 def test_a12_c19_node_ports_and_external_ips_change(changing: Changing, mode: str):
     space, name, node = changing.space, f"ways-{mode}", changing.nodes["node-3"]
-    kept, dropped = "127.220.18.1", "127.220.18.2"
+    kept, dropped = space.outside("18.1"), space.outside("18.2")
     space.apply(service(name, "web", type="NodePort", externalIPs=[kept, dropped]))
     number = space.node_port(name)
     other = number + 1 if number < 32767 else number - 1
@@ -198,7 +198,7 @@ def test_c14_an_external_ip_may_be_a_nodes_own_address(changing: Changing, mode:
 
 @every_mode
 def test_c14_node_ports_of_nodes_that_come_and_go(changing: Changing, mode: str):
-    space, name, address = changing.space, f"nodes-{mode}", "127.220.18.3"
+    space, name, address = changing.space, f"nodes-{mode}", changing.space.outside("18.3")
     space.apply(service(name, "web", type="NodePort"))
     number, call = space.node_port(name), space.cluster.call
     status = {"status": {"addresses": [{"type": "InternalIP", "address": address}]}}

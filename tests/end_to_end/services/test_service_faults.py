@@ -24,7 +24,7 @@ from as_a_client import (
     service,
     spread,
 )
-from proxy_modes import every_mode
+from proxy_modes import ProxyInForce, every_mode
 
 from emu.core.objects import Deployment, Pod, Service
 
@@ -62,8 +62,9 @@ def world(space: Space) -> Space:
 
 @every_mode
 def test_c8_an_endpoint_outside_the_cluster_sees_the_client(world: Space, mode: str):
-    with program_at("127.220.16.1") as port:
-        subset = {"addresses": [{"ip": "127.220.16.1"}], "ports": [{"port": port}]}
+    outside = world.outside("16.1")
+    with program_at(outside) as port:
+        subset = {"addresses": [{"ip": outside}], "ports": [{"port": port}]}
         world.apply(
             service("program", ports=[{"port": 8080, "targetPort": port}]),
             {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "program"}, "subsets": [subset]},
@@ -138,8 +139,8 @@ def test_c7_established_connections_survive_the_death_of_the_proxy(world: Space)
         assert ask(sock) == name
 
 
-def test_an_endpoint_whose_node_is_dead_answers_nobody(world: Space):
-    """The client view of a dead host is a timeout, until the node is known to be dead."""
+def test_an_endpoint_whose_node_is_dead_answers_nobody(world: Space, proxy: ProxyInForce):
+    """A client of a dead host times out until the host is known to be dead; userspace mode closes it (G3)."""
     near, address = world.ip("near"), world.vip("last")
     node, number = node_ip(world.cluster, "node-1"), world.node_port("last")
     assert http(near, address) == "last"
@@ -147,6 +148,8 @@ def test_an_endpoint_whose_node_is_dead_answers_nobody(world: Space):
     try:
         dials = [(near, address, 8080), (OUTSIDE, node, number)]
         assert at_once(outcome, dials) == ["dropped", "dropped"]
+        proxy.use("userspace")
+        assert at_once(outcome, dials) == ["reset", "reset"]
     finally:
         world.cluster.start("node-3")
     world.cluster.until(lambda: outcome(near, address) == "ok", what="the pod is back")

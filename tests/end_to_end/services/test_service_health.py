@@ -58,7 +58,7 @@ def test_i1_i2_every_node_is_healthy(health: Health, mode: str):
 
 
 def test_i1_a_node_that_is_being_deleted_is_not_eligible(health: Health):
-    cluster, address = health.space.cluster, "127.220.17.1"
+    cluster, address = health.space.cluster, health.space.outside("17.1")
     metadata = {"name": "leaving", "finalizers": ["example.com/wait"]}
     status = {"addresses": [{"type": "InternalIP", "address": address}]}
 

@@ -51,7 +51,11 @@ def many(space: Space) -> Space:
         service("share", "share"),
         service("mute", {"role": "mute"}),
         service(
-            "sticky", "many", type="LoadBalancer", externalIPs=["127.220.12.201"], sessionAffinity="ClientIP"
+            "sticky",
+            "many",
+            type="LoadBalancer",
+            externalIPs=[space.outside("12.1")],
+            sessionAffinity="ClientIP",
         ),
         *(
             service(
@@ -260,7 +264,7 @@ def test_c12_affinity_is_shared_by_all_ways_into_a_service(many: Space, mode: st
     number = many.node_port("sticky")
     assert chosen(node_ip(many.cluster, "node-1"), clients, number) == first
     assert chosen(many.external_ip("sticky"), clients) == first
-    assert chosen("127.220.12.201", clients) == first
+    assert chosen(many.outside("12.1"), clients) == first
 
 
 @every_mode
@@ -299,9 +303,10 @@ def test_e4_persistence_lasts_as_long_as_a_connection_does(many: Space, mode: st
 
 @in_modes("userspace")
 def test_g4_affinity_is_given_up_when_a_dial_fails(many: Space, mode: str):
-    with contextlib.ExitStack() as first, program_at("127.220.12.212", name="second") as port:
-        first.enter_context(program_at("127.220.12.211", port, name="first"))
-        addresses = [{"ip": "127.220.12.211"}, {"ip": "127.220.12.212"}]
+    one, two = many.outside("12.2"), many.outside("12.3")
+    with contextlib.ExitStack() as first, program_at(two, name="second") as port:
+        first.enter_context(program_at(one, port, name="first"))
+        addresses = [{"ip": one}, {"ip": two}]
         many.apply(
             service("programs", ports=[{"port": 8080, "targetPort": port}], sessionAffinity="ClientIP"),
             {
@@ -317,7 +322,7 @@ def test_g4_affinity_is_given_up_when_a_dial_fails(many: Space, mode: str):
         assert clients
         first.close()
         assert set(chosen(address, clients).values()) == {"second"}
-        with program_at("127.220.12.211", port, name="first"):
+        with program_at(one, port, name="first"):
             assert set(chosen(address, clients).values()) == {"second"}
 
 

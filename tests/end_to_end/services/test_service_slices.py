@@ -25,7 +25,7 @@ from as_a_client import (
     service,
     spread,
 )
-from proxy_modes import every_mode, in_modes, kernel_modes
+from proxy_modes import MODES, every_mode, in_modes, kernel_modes
 
 from emu.client.rest import ApiError, Client
 from emu.core.objects import Endpoints, EndpointSlice, Pod, Service
@@ -337,7 +337,7 @@ def managed(space: Space) -> Space:
         named("datagrams", 9001, "UDP"),
         pod("nameless", labels={"app": "named"}),
         sidecar,
-        pod("leaving", "netexec", "--delay-shutdown=20", node="node-2", labels={"app": "leaving"}),
+        *(pod(f"leaving-{mode}", "netexec", "--delay-shutdown=20", node="node-2") for mode in MODES),
         service("share", "share"),
         service("share-a", selector={"app": "share", "tier": "a"}),
         service("named", "named", ports=NAMED),
@@ -350,7 +350,7 @@ def managed(space: Space) -> Space:
             ],
         ),
         service("sidecar", "sidecar", ports=NAMED),
-        service("leaving", "leaving"),
+        *(service(f"leaving-{mode}", f"leaving-{mode}") for mode in MODES),
         service("close", "web", type="NodePort", trafficDistribution="PreferClose"),
         service("same-zone", "web", trafficDistribution="PreferSameZone"),
         service("same-node", "web", trafficDistribution="PreferSameNode"),
@@ -568,19 +568,32 @@ def test_b12_hints_are_in_the_slices_and_the_annotation_wins(managed: Space):
     managed.cluster.until(lambda: hints("close") == zones, what="the hints are back")
 
 
-def test_c13_a_terminating_pod_serves_new_clients_while_it_shuts_down(managed: Space):
-    until_served(managed, "leaving", "leaving")
-    managed.delete(Pod, "leaving", options={"gracePeriodSeconds": 15})
+@kernel_modes
+def test_c13_a_terminating_pod_serves_new_clients_while_it_shuts_down(managed: Space, mode: str):
+    name = f"leaving-{mode}"
+    until_served(managed, name, name)
+    managed.delete(Pod, name, options={"gracePeriodSeconds": 15})
     managed.cluster.until(
-        lambda: conditions_of(managed, "leaving") == {"leaving": (False, True, True)},
+        lambda: conditions_of(managed, name) == {name: (False, True, True)},
         what="the endpoint is terminating",
     )
     # Longer than a pod serves that has nothing to wait for.
     until = time.monotonic() + 0.5
     while time.monotonic() < until:
-        assert http(managed.ip("near"), managed.vip("leaving")) == "leaving"
-    managed.delete(Pod, "leaving", options={"gracePeriodSeconds": 0})
-    until_served(managed, "leaving", "refused")
+        assert http(managed.ip("near"), managed.vip(name)) == name
+    managed.delete(Pod, name, options={"gracePeriodSeconds": 0})
+    until_served(managed, name, "refused")
+
+
+@in_modes("userspace")
+def test_c13_g5_userspace_mode_knows_no_terminating_endpoints(managed: Space, mode: str):
+    name = f"leaving-{mode}"
+    until_served(managed, name, name)
+    address = managed.ip(name)
+    managed.delete(Pod, name, options={"gracePeriodSeconds": 15})
+    until_served(managed, name, "reset")
+    assert http(managed.ip("near"), address) == name
+    managed.delete(Pod, name, options={"gracePeriodSeconds": 0})
 
 
 # --- Endpoints ---
