@@ -38,8 +38,8 @@ class Status:
         self._proxy = proxy
         self._ports = ports
         self._service_cidrs = service_cidrs
-        self._nodes: dict[str, Node] = {}
-        """By address."""
+        self._nodes: dict[str, dict[str, Node]] = {}
+        """By address and name: a node may get the address of one that is still to be deleted."""
         self._health = HttpPorts(plane, web.Server(self._answer_probe, access_log=None), _unbound)
         self._exit = contextlib.AsyncExitStack()
         self._rules = RuleTally(proxy.tables, lambda: proxy.configuration)
@@ -68,12 +68,16 @@ class Status:
     def set_node(self, key: str, before: Node | None, now: Node | None) -> None:
         """A Node was added, changed or deleted."""
         old, new = before.internal_ip if before else "", now.internal_ip if now else ""
-        self._nodes.pop(old, None)
         if now is not None and new:
-            self._nodes[new] = now
-        if old != new:
-            self._health.close([(old, self._ports.proxy_healthz)] if old else [])
-            self._health.open([(new, self._ports.proxy_healthz)] if new else [])
+            if new not in self._nodes:
+                self._nodes[new] = {}
+                self._health.open([(new, self._ports.proxy_healthz)])
+            self._nodes[new][key] = now
+        if old and old != new:
+            del self._nodes[old][key]
+            if not self._nodes[old]:
+                del self._nodes[old]
+                self._health.close([(old, self._ports.proxy_healthz)])
 
     async def stop(self) -> None:
         """Close all servers."""
@@ -85,8 +89,8 @@ class Status:
         answer: Answer
         if request.path == "/healthz":
             # No node's end makes the host's own 127.0.0.1 unhealthy.
-            node = self._nodes.get(local_address(request)[0])
-            answer = healthz(health, now, timeout, node is None or eligible(node))
+            nodes = self._nodes.get(local_address(request)[0])
+            answer = healthz(health, now, timeout, not nodes or any(map(eligible, nodes.values())))
             counters.healthz[answer.status] += 1
         elif request.path == "/livez":
             answer = livez(health, now, timeout)

@@ -99,6 +99,15 @@ async def test_i1_healthz_of_each_node(server: Server) -> None:
     assert server.bench.proxy.counters.livez == {200: 1}
 
 
+async def test_i1_healthz_stays_with_the_node_that_has_taken_an_address_over(server: Server) -> None:
+    server.node("old", 240, spec={"taints": [{"key": "ToBeDeletedByClusterAutoscaler"}]})
+    assert (await server.get("/healthz", server.bench.ip(240))).status == 503
+    server.node("new", 240)
+    assert (await server.get("/healthz", server.bench.ip(240))).status == 200
+    server.node("old", None)
+    assert (await server.get("/healthz", server.bench.ip(240))).status == 200
+
+
 async def test_i1_healthz_follows_a_nodes_address(server: Server) -> None:
     server.node("n1", 240)
     assert (await server.get("/healthz", server.bench.ip(240))).status == 200
