@@ -200,7 +200,10 @@ class Proxy:
 
     def _tell(self, changes: Changes) -> None:
         for listener in self._subscribers:
-            listener(changes)
+            try:
+                listener(changes)
+            except Exception:
+                log.exception("a change has been missed by %s", listener)
 
     def _settle_all(self) -> None:
         """Bring the listeners of all frontends in line.

@@ -10,7 +10,7 @@ import pytest
 from emu.core.ranges import Ranges
 from emu.proxy.modes.chains import ChainBalancer
 from emu.proxy.planning import Planner
-from emu.proxy.tables import Address, Frontend
+from emu.proxy.tables import Address, Changes, Frontend
 from emu.telemetry.flows import Verdict
 
 from .conftest import Bench, until
@@ -67,6 +67,21 @@ async def test_an_address_that_fails_is_tried_again(
         await bench.ask(bench.ip(70), bench.vip, 8000, timeout=0.2)
     frontend = bench.proxy.tables.frontends[Address(bench.vip, 8000, "TCP")]
     assert bench.proxy.planner.decide(frontend, (bench.ip(70), 40000), 0.0).verdict is Verdict.DROPPED
+
+
+async def test_one_who_fails_to_hear_of_a_change_keeps_no_other_from_hearing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[Changes] = []
+
+    def deaf(changes: Changes) -> None:
+        raise RuntimeError("deaf")
+
+    bench.proxy.subscribe(deaf)
+    bench.proxy.subscribe(heard.append)
+    bench.service()
+    assert [list(changes.ports) for changes in heard] == [["default/web"]]
+    assert "RuntimeError: deaf" in caplog.text
 
 
 async def test_a_fault_in_a_mode_costs_one_connection_and_no_descriptor(
