@@ -320,7 +320,13 @@ class HandoverReceiver:
                 continue
             sock = accepted_socket(fds[at])
             sock.setblocking(False)
-            self._on_socket(sock, handover, ended)
+            try:
+                self._on_socket(sock, handover, ended)
+            except Exception:
+                # The others of the message are nobody's yet.
+                log.exception("a connection to %s:%d is lost", handover.endpoint, handover.port)
+                reset(sock)
+                ended()
 
     def _end(self, peer: socket.socket, number: int) -> None:
         """Tell the proxy, several at a time: the message goes out when all is taken, or this turn is over."""

@@ -346,6 +346,32 @@ def open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+async def test_a_connection_that_cannot_be_taken_up_costs_none_of_those_that_came_with_it(
+    path: Path, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken: list[int] = []
+
+    def take(sock: socket.socket, what: Handover, ended: Callable[[], None]) -> None:
+        if what.number == 1:
+            raise RuntimeError("a fault of the server")
+        taken.append(what.number)
+        sock.close()
+        ended()
+
+    receiver = HandoverReceiver(path, take)
+    receiver.start()
+    for _ in range(3):
+        sock = proxy.accept()
+        proxy.sender.send(sock.detach(), (CLIENT, 1), "127.203.2.2", 8080, VIP, "default/web:http")
+    proxy.sender.flush()
+    await until(lambda: sorted(proxy.ended) == [1, 2, 3])
+    assert taken == [2, 3]
+    assert "a fault of the server" in caplog.text
+    with pytest.raises(ConnectionResetError):
+        proxy.clients[0].recv(1)
+    receiver.stop()
+
+
 @contextlib.contextmanager
 def no_more_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
