@@ -360,9 +360,9 @@ async def test_a_connection_that_cannot_be_taken_up_costs_none_of_those_that_cam
 
     receiver = HandoverReceiver(path, take)
     receiver.start()
-    for _ in range(3):
+    for number in (1, 2, 3):
         sock = proxy.accept()
-        proxy.sender.send(sock.detach(), (CLIENT, 1), "127.203.2.2", 8080, VIP, "default/web:http")
+        proxy.sender.send(sock.detach(), (CLIENT, 1), "127.203.2.2", 8080, VIP, "default/web:http", number)
     proxy.sender.flush()
     await until(lambda: sorted(proxy.ended) == [1, 2, 3])
     assert taken == [2, 3]

@@ -83,5 +83,5 @@ async def test_e3_no_connection_is_counted_for_ever(bench: Bench, scheduler: str
     assert active(bench)
     bench.nodes["n2"].stop()
     await until(lambda: active(bench) == 0)
-    assert not any(bench.proxy.forwarder._handed.values())
+    assert not any(sender._in_flight for sender in bench.proxy.forwarder._senders.values())
     assert not len(bench.proxy.forwarder._relays)
