@@ -25,6 +25,7 @@ from emu.planes.relay import Relays
 from emu.proxy.counters import Counters
 from emu.proxy.modes.base import Balancer
 from emu.proxy.modes.userspace import DIAL_TIMEOUTS
+from emu.proxy.pace import Pace
 from emu.proxy.planning import Plan, Planner
 from emu.proxy.tables import LOCALHOST, Frontend, Tables
 from emu.telemetry.flows import FlowRecord, FlowRing, Path, Verdict
@@ -79,6 +80,8 @@ class Forwarder:
         self._node_socket = node_socket
         self._held = HeldConnections()
         self._senders: dict[str, HandoverSender[_Counted]] = {}
+        self._pace = Pace()
+        self._accepted = 0
         self._filled: set[HandoverSender[_Counted]] = set()
         self._relays = Relays()
         self._dials: set[asyncio.Task[None]] = set()
@@ -88,6 +91,7 @@ class Forwarder:
 
         Those that are handed over go out with the next `flush`.
         """
+        self._accepted += 1
         if self._planner.configuration.mode is ProxyMode.USERSPACE:
             self._start_dial(self._dial_in_turn(_socket(fd), client, frontend))
             return
@@ -112,6 +116,8 @@ class Forwarder:
 
     def flush(self) -> None:
         """Hand over what was accepted in this turn: what goes to one node shares its messages."""
+        self._pace.accepted(self._accepted, time.monotonic())
+        self._accepted = 0
         for sender in self._filled:
             sender.flush()
         self._filled.clear()
