@@ -23,7 +23,8 @@ class Pace:
 
     def __init__(self) -> None:
         self.in_batches = False
-        self._fixed = not hasattr(os, "SCHED_BATCH")
+        # Whoever has chosen another policy for emu has a reason.
+        self._fixed = not hasattr(os, "SCHED_BATCH") or os.sched_getscheduler(0) != os.SCHED_OTHER
         self._since = 0.0
         self._count = 0
 
