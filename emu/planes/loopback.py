@@ -15,6 +15,9 @@ from emu.planes import bpf
 
 # The kernel cuts the backlog at net.core.somaxconn.
 BACKLOG = 4096
+# A burst from many clients must find room until the process has its turn. The kernel cuts it at
+# net.core.rmem_max.
+DATAGRAM_BUFFER = 4 << 20
 _IP_BIND_ADDRESS_NO_PORT = 24
 
 
@@ -35,6 +38,9 @@ class LoopbackPlane:
     def listen_udp(self, address: str, port: int, allowed: Ranges = EVERYONE) -> socket.socket:
         """See Plane."""
         with _new_socket(socket.SOCK_DGRAM) as sock:
+            # Systems that do not cut it refuse it.
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAM_BUFFER)
             if allowed != EVERYONE:
                 bpf.attach(sock, allowed)
             sock.bind((address, port))
