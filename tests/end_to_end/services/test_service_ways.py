@@ -124,8 +124,7 @@ BOTH_PROTOCOLS = [
     {"name": "udp", "port": 8080, "targetPort": 8081, "protocol": "UDP"},
 ]
 SERVICES = {
-    # At 127.0.0.1 clusters side by side share node ports; none is given out in this band.
-    "cluster": {"ports": [{**port, "nodePort": 30018} for port in BOTH_PROTOCOLS]},
+    "cluster": {},
     "local": {"externalTrafficPolicy": "Local"},
     "internal": {"internalTrafficPolicy": "Local"},
     "itself": {"selector": "near", "externalTrafficPolicy": "Local"},
@@ -143,6 +142,9 @@ SERVICES = {
 @pytest.fixture(scope="module")
 def ways(space: Space) -> Ways:
     """All Services, of type LoadBalancer with an external IP, in force."""
+    # Clusters side by side share 127.0.0.1: a node port of its own, from the band that is given out last.
+    node_port = 30020 + space.cluster.settings.config.slot
+    cluster = {"ports": [{**port, "nodePort": node_port} for port in BOTH_PROTOCOLS]}
     hosted = pod("hosted", "netexec", "--http-port=18080", "--udp-port=-1", node="node-3")
     hosted["spec"]["hostNetwork"] = True
     space.apply(
@@ -154,7 +156,7 @@ def ways(space: Space) -> Ways:
                 externalIPs=[space.outside(f"11.{number}")],
                 **{"selector": "web", "ports": BOTH_PROTOCOLS, **spec},
             )
-            for number, (name, spec) in enumerate(SERVICES.items(), 1)
+            for number, (name, spec) in enumerate({**SERVICES, "cluster": cluster}.items(), 1)
         ),
     )
     ways = Ways(space, list(SERVICES))
