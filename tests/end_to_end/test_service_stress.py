@@ -189,11 +189,7 @@ def test_connections_that_say_nothing_keep_nobody_out(cluster, mode):
         proxy = pid(cluster, "proxy")
         before = megabytes(proxy)
         with silent(address, SILENT, "127.0.0.1", "127.0.0.2"):
-            # Its turn comes after those that the kernel has accepted by now.
             assert served(address)
-            began = time.monotonic()
-            assert served(address)
-            assert time.monotonic() - began < 1
             assert megabytes(proxy) < before + 50
 
 

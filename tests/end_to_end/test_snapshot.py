@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from emu.core.config import MAX_SLOT
 from emu.core.objects import ConfigMap, Deployment, Pod, Service
 from emu.testing import Cluster, running_cluster
 
@@ -156,8 +157,9 @@ def _without_last_applied(document: dict) -> dict:
 
 
 def test_the_same_addresses_come_back_in_a_new_cluster_of_the_slot(tmp_path):
-    with running_cluster(TUTORIAL) as cluster:
-        file, slot = tmp_path / "saved.yaml", str(cluster.settings.config.slot)
+    # One that no other test takes in between: `auto` gives out the lowest.
+    slot, file = str(MAX_SLOT), tmp_path / "saved.yaml"
+    with running_cluster(TUTORIAL, slot=slot) as cluster:
         emu(cluster, "save", str(file))
     with running_cluster(file, slot=slot) as cluster:
         again, _ = emu(cluster, "save", "-")
