@@ -1,8 +1,7 @@
-"""The Corefile: server blocks, directives and their blocks, as CoreDNS's lexer and parser read them.
+"""The Corefile: server blocks, directives and their blocks, as CoreDNS's parser reads them.
 
-Words are separated by blanks; a word may be quoted, `#` at the start of a word begins a comment, a brace that
-ends a line opens a block. `{$NAME}` and `{%NAME%}` are environment variables. `(name) { ... }` defines a
-snippet that `import name` inserts.
+`ZONE... { directives }`; a file with one server block needs no braces. `(name) { ... }` defines a snippet;
+`import` inserts a snippet, or files. A directive's block opens on the line of the directive.
 """
 
 from __future__ import annotations
@@ -12,9 +11,22 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, ip_network
 from typing import NamedTuple
 
+from emu.coredns.caddyfile import CorefileError, Source, Token, lex
+
+__all__ = [
+    "DEFAULT_PORT",
+    "CorefileError",
+    "Directive",
+    "Line",
+    "ServerBlock",
+    "Zone",
+    "kubeadm_corefile",
+    "normalize_zones",
+    "parse_corefile",
+]
+
 DEFAULT_PORT = 53
-_ENVIRONMENT = re.compile(r"\{\$([A-Za-z_][A-Za-z0-9_]*)\}|\{%([A-Za-z_][A-Za-z0-9_]*)%\}")
-_MAX_IMPORTS = 100
+_MAX_IMPORTS = 1000
 
 KUBEADM = """\
 .:53 {{
@@ -43,26 +55,13 @@ KUBEADM = """\
 """
 
 
-class CorefileError(ValueError):
-    """A Corefile is wrong. The message begins with file and line."""
-
-    def __init__(self, file: str, line: int, message: str) -> None:
-        super().__init__(f"{file}:{line}: {message}")
-
-
-class Token(NamedTuple):
-    """A word and where it stands."""
-
-    text: str
-    line: int
-
-
 class Line(NamedTuple):
     """A line within a directive's block: its first word and the others."""
 
     name: str
     args: tuple[str, ...]
     number: int
+    file: str
 
 
 class Directive(NamedTuple):
@@ -76,7 +75,8 @@ class Directive(NamedTuple):
 
     def error(self, message: str, line: int | None = None) -> CorefileError:
         """An error about this directive, or about a line of its block."""
-        return CorefileError(self.file, line or self.line, f"plugin/{self.name}: {message}")
+        file = next((item.file for item in self.block if item.number == line), self.file)
+        return CorefileError(file, line or self.line, f"plugin/{self.name}: {message}")
 
 
 class Zone(NamedTuple):
@@ -91,6 +91,7 @@ class ServerBlock(NamedTuple):
 
     zones: tuple[Zone, ...]
     directives: tuple[Directive, ...]
+    file: str
     line: int
 
 
@@ -100,10 +101,16 @@ def kubeadm_corefile(zone: str) -> str:
 
 
 def parse_corefile(
-    text: str, file: str = "Corefile", environment: Mapping[str, str] = {}
+    text: str,
+    file: str = "Corefile",
+    environment: Mapping[str, str] = {},
+    beside: Mapping[str, str] | None = None,
 ) -> list[ServerBlock]:
-    """The server blocks of a Corefile. Raises CorefileError that names file and line."""
-    return _Parser(_lex(text, file, environment), file).blocks()
+    """The server blocks of a Corefile. Raises CorefileError that names file and line.
+
+    Relative imports are looked up in `beside` (texts by name) where it is given, else in the file's folder.
+    """
+    return _Parser(lex(text, file, environment), Source(file, environment, beside)).blocks()
 
 
 def normalize_zones(text: str) -> list[str]:
@@ -133,57 +140,10 @@ def _reverse_zones(text: str) -> list[str]:
     return zones
 
 
-def _lex(text: str, file: str, environment: Mapping[str, str]) -> list[Token]:
-    tokens = []
-    number = 1
-    at = 0
-    while at < len(text):
-        char = text[at]
-        if char == "\n":
-            number += 1
-            at += 1
-        elif char.isspace():
-            at += 1
-        elif char == "#":
-            at = text.find("\n", at)
-            if at < 0:
-                break
-        elif char == '"':
-            word, end = _quoted(text, at, file, number)
-            tokens.append(Token(_expand(word, environment), number))
-            number += text.count("\n", at, end)
-            at = end
-        else:
-            end = at
-            while end < len(text) and not text[end].isspace():
-                end += 1
-            tokens.append(Token(_expand(text[at:end], environment), number))
-            at = end
-    return tokens
-
-
-def _quoted(text: str, at: int, file: str, number: int) -> tuple[str, int]:
-    """The word in quotes that begins at `at`, and the offset after it. Only `\\"` is an escape."""
-    word = []
-    end = at + 1
-    while end < len(text) and text[end] != '"':
-        if text.startswith('\\"', end):
-            end += 1
-        word.append(text[end])
-        end += 1
-    if end >= len(text):
-        raise CorefileError(file, number, "a quote is not closed")
-    return "".join(word), end + 1
-
-
-def _expand(word: str, environment: Mapping[str, str]) -> str:
-    return _ENVIRONMENT.sub(lambda match: environment.get(match[1] or match[2], ""), word)
-
-
 class _Parser:
-    def __init__(self, tokens: list[Token], file: str) -> None:
+    def __init__(self, tokens: list[Token], source: Source) -> None:
         self._tokens = tokens
-        self._file = file
+        self._source = source
         self._at = 0
         self._imports = 0
         self._snippets: dict[str, list[Token]] = {}
@@ -191,124 +151,142 @@ class _Parser:
     def blocks(self) -> list[ServerBlock]:
         blocks: list[ServerBlock] = []
         taken: dict[Zone, int] = {}
-        while self._at < len(self._tokens):
+        while self._next() is not None:
             block = self._block()
             if block is None:
                 continue
             for zone in block.zones:
                 if zone in taken:
-                    raise self._error(
+                    raise CorefileError(
+                        block.file,
+                        block.line,
                         f"the zone {zone.name}:{zone.port} is already served by the block in line "
                         f"{taken[zone]}",
-                        block.line,
                     )
                 taken[zone] = block.line
             blocks.append(block)
         if not blocks:
-            raise self._error("there is no server block", 1)
+            raise CorefileError(self._source.file, 1, "there is no server block")
         return blocks
 
     def _block(self) -> ServerBlock | None:
         """One server block; None for a snippet, which is remembered."""
         first = self._tokens[self._at]
-        keys = self._keys()
+        keys, braces = self._keys()
         if len(keys) == 1 and re.fullmatch(r"\(.+\)", keys[0]):
-            self._snippets[keys[0][1:-1]] = self._snippet(first.line)
+            self._define(keys[0][1:-1], first, braces)
             return None
-        zones = tuple(zone for key in keys for zone in self._zones(key, first.line))
+        zones = tuple(zone for key in keys for zone in _zones(key, first))
         directives: list[Directive] = []
         while True:
-            token = self._peek(f'the server block "{" ".join(keys)}" is not closed', first.line)
+            token = self._next()
+            if token is None:
+                if braces:
+                    raise first.error(f'the server block "{" ".join(keys)}" is not closed')
+                break
             if token.text == "}":
+                if not braces:
+                    raise token.error("a closing brace without its opening one")
                 self._at += 1
-                return ServerBlock(zones, tuple(directives), first.line)
-            if token.text == "import":
-                self._import()
-                continue
+                break
             directives.append(self._directive())
+        return ServerBlock(zones, tuple(directives), first.file, first.line)
 
-    def _keys(self) -> list[str]:
+    def _keys(self) -> tuple[list[str], bool]:
+        """The zones before a block, and whether it is in braces."""
         keys: list[str] = []
-        line = self._tokens[self._at].line
+        more = False
         while True:
-            token = self._peek("a server block needs an opening brace", line)
-            self._at += 1
-            if token.text == "{":
-                if not keys:
-                    raise self._error("a server block needs a zone before its opening brace", token.line)
-                return keys
+            token = self._tokens[self._at] if self._at < len(self._tokens) else None
+            if token is not None and token.text == "{" and keys and not more:
+                self._at += 1
+                return keys, True
+            if (token is None or token.first) and keys and not more:
+                return keys, False
+            if token is None or token.text == "{":
+                where = token or self._tokens[-1]
+                if more:
+                    raise where.error("another zone is expected after the comma")
+                raise where.error("a server block needs a zone before its opening brace")
             if token.text == "}":
-                raise self._error("a closing brace without its opening one", token.line)
-            keys += [key for key in token.text.split(",") if key]
-
-    def _snippet(self, line: int) -> list[Token]:
-        start = self._at
-        depth = 1
-        while depth:
-            token = self._peek("a snippet is not closed", line)
-            depth += {"{": 1, "}": -1}.get(token.text, 0)
+                raise token.error("a closing brace without its opening one")
+            more = token.text.endswith(",")
+            keys += [key] if (key := token.text.removesuffix(",")) else []
             self._at += 1
-        return self._tokens[start : self._at - 1]
 
-    def _import(self) -> None:
-        token = self._tokens[self._at]
-        words = self._rest_of_line()
-        name = words[1].text if len(words) == 2 else ""
-        if name not in self._snippets:
-            raise self._error(
-                f'import of "{name}": there is no such snippet above, and files are not imported', token.line
-            )
-        self._imports += 1
-        if self._imports > _MAX_IMPORTS:
-            raise self._error(f'import of "{name}": a snippet imports itself', token.line)
-        self._tokens[self._at : self._at] = self._snippets[name]
+    def _define(self, name: str, first: Token, braces: bool) -> None:
+        if name in self._snippets:
+            raise first.error(f'the snippet "{name}" is already there')
+        start = self._at
+        depth = int(braces)
+        while depth:
+            if self._at >= len(self._tokens):
+                raise first.error("a snippet is not closed")
+            depth += {"{": 1, "}": -1}.get(self._tokens[self._at].text, 0)
+            self._at += 1
+        if self._at == start:
+            raise first.error("a snippet needs an opening brace")
+        self._snippets[name] = self._tokens[start : self._at - 1]
+
+    def _next(self) -> Token | None:
+        """The word that comes next, after putting in what is imported here; None at the end."""
+        while self._at < len(self._tokens):
+            token = self._tokens[self._at]
+            if token.text != "import" or not token.first:
+                return token
+            words = self._rest_of_line()
+            if len(words) != 2:
+                raise token.error("import takes one snippet, file or pattern")
+            self._imports += 1
+            if self._imports > _MAX_IMPORTS:
+                raise token.error(f'import of "{words[1].text}": it imports itself')
+            found = self._snippets.get(words[1].text)
+            del self._tokens[self._at - 2 : self._at]
+            self._at -= 2
+            self._tokens[self._at : self._at] = self._source.imported(words[1]) if found is None else found
+        return None
 
     def _directive(self) -> Directive:
         words = self._rest_of_line()
         head = words[0]
         if head.text == "{":
-            raise self._error("an opening brace without a plugin before it", head.line)
+            raise head.error("an opening brace without a plugin before it")
         block: list[Line] = []
         if words[-1].text == "{":
             words.pop()
-            while self._peek(f"the block of {head.text} is not closed", head.line).text != "}":
+            while (token := self._next()) is None or token.text != "}":
+                if token is None:
+                    raise head.error(f"the block of {head.text} is not closed")
                 line = self._rest_of_line()
                 if line[-1].text == "{":
-                    raise self._error(f"the block of {head.text} has a block within it", line[-1].line)
-                block.append(Line(line[0].text, tuple(word.text for word in line[1:]), line[0].line))
+                    raise line[-1].error(f"the block of {head.text} has a block within it")
+                args = tuple(word.text for word in line[1:])
+                block.append(Line(token.text, args, token.line, token.file))
             self._at += 1
         args = tuple(word.text for word in words[1:])
-        return Directive(head.text, args, tuple(block), self._file, head.line)
+        return Directive(head.text, args, tuple(block), head.file, head.line)
 
     def _rest_of_line(self) -> list[Token]:
         start = self._at
-        line = self._tokens[start].line
         while self._at < len(self._tokens):
             token = self._tokens[self._at]
-            if token.line != line or (token.text == "}" and self._at > start):
+            if self._at > start and (token.first or token.text == "}"):
                 break
             self._at += 1
             if token.text == "{":
                 break
         return self._tokens[start : self._at]
 
-    def _zones(self, key: str, line: int) -> list[Zone]:
-        scheme, _, rest = key.rpartition("://")
-        if scheme not in ("", "dns"):
-            raise self._error(f'"{key}": only dns:// is served here', line)
-        name, colon, port = rest.rpartition(":") if re.search(r":\d*$", rest) else (rest, "", "")
-        try:
-            number = int(port) if colon and port else DEFAULT_PORT
-            if not 0 < number < 65536:
-                raise ValueError(f'"{port}" is not a port')
-            return [Zone(zone, number) for zone in normalize_zones(name or ".")]
-        except ValueError as error:
-            raise self._error(str(error), line) from None
 
-    def _peek(self, otherwise: str, line: int) -> Token:
-        if self._at >= len(self._tokens):
-            raise self._error(otherwise, line)
-        return self._tokens[self._at]
-
-    def _error(self, message: str, line: int) -> CorefileError:
-        return CorefileError(self._file, line, message)
+def _zones(key: str, token: Token) -> list[Zone]:
+    scheme, _, rest = key.rpartition("://")
+    if scheme not in ("", "dns"):
+        raise token.error(f'"{key}": only dns:// is served here')
+    name, colon, port = rest.rpartition(":") if re.search(r":\d*$", rest) else (rest, "", "")
+    try:
+        number = int(port) if colon and port else DEFAULT_PORT
+        if not 0 < number < 65536:
+            raise ValueError(f'"{port}" is not a port')
+        return [Zone(zone, number) for zone in normalize_zones(name or ".")]
+    except ValueError as error:
+        raise token.error(str(error)) from None

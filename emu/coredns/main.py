@@ -138,7 +138,7 @@ class _Process:
         file = f"ConfigMap {config_map.key} {CONFIG_KEY}"
         text = config_map.data.get(CONFIG_KEY, "")
         try:
-            await self._server.apply(text, file)
+            await self._server.apply(text, file, config_map.data)
         except CorefileError as error:
             log.error("the Corefile is refused, the old one goes on serving: %s", error)
             self._warn(config_map, "CorefileRefused", f"{error}; the old Corefile goes on serving")

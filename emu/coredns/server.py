@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from emu.coredns import codec
@@ -31,10 +32,10 @@ class Configuration(NamedTuple):
         return any(plugin.name == "reload" for plugin in self.plugins)
 
 
-def configure(text: str, file: str, facts: Facts) -> Configuration:
+def configure(text: str, file: str, facts: Facts, beside: Mapping[str, str] | None = None) -> Configuration:
     """Everything that a Corefile asks for, set up and not yet started. Raises CorefileError."""
     configuration = Configuration({}, [], [], set())
-    for block in parse_corefile(text, file, os.environ):
+    for block in parse_corefile(text, file, os.environ, beside):
         environment = Environment(block.zones, facts, configuration.endpoints, configuration.plugins)
         plugins = _plugins(block, environment)
         configuration.plugins.extend(plugins)
@@ -87,10 +88,13 @@ class Server:
         """What is to be served over HTTP."""
         return self.configuration.endpoints
 
-    async def apply(self, text: str, file: str) -> None:
-        """Serve by another Corefile. Raises CorefileError, and then goes on with the old one."""
+    async def apply(self, text: str, file: str, beside: Mapping[str, str] | None = None) -> None:
+        """Serve by another Corefile. Raises CorefileError, and then goes on with the old one.
+
+        `beside` are the files that it may import, by name, where it is not itself a file.
+        """
         try:
-            configuration = configure(text, file, self.facts)
+            configuration = configure(text, file, self.facts, beside)
         except ValueError:
             self.facts.metrics.reloads_failed += 1
             raise

@@ -1,5 +1,6 @@
 import pytest
 
+from emu.coredns.caddyfile import lex
 from emu.coredns.corefile import CorefileError, kubeadm_corefile, normalize_zones, parse_corefile
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
@@ -47,6 +48,86 @@ def test_a_snippet_is_inserted():
     assert [item.name for item in block.directives] == ["errors", "cache", "log"]
 
 
+WORDS = [
+    ("a b\tc", ["a", "b", "c"]),
+    ('"a b" c"d', ["a b", 'c"d']),
+    (r'"say \"a\"" "\." "c:\\d\\"', ['say "a"', r"\.", r"c:\\d\\"]),
+    ('"" x', ["", "x"]),
+    ("a#b\nc # d", ["a", "c"]),
+    ('"a # b"', ["a # b"]),
+    ("{$ONE} x{%ONE%}y {$NONE}", ["1 2", "x1 2y", ""]),
+    ("a\r\nb", ["a", "b"]),
+    ("\ufeffa", ["a"]),
+    ("{ }", ["{", "}"]),
+    ("{{ .Name }}", ["{{", ".Name", "}}"]),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), WORDS)
+def test_words_are_those_of_a_caddyfile(text, words):
+    assert [token.text for token in lex(text, "Corefile", {"ONE": "1 2"})] == words
+
+
+def test_a_word_in_quotes_may_go_over_lines():
+    (block,) = parse_corefile('. {\n log "a\nb" c\n errors\n}\n')
+    assert [(item.name, item.args, item.line) for item in block.directives] == [
+        ("log", ("a\nb", "c"), 2), ("errors", (), 4),
+    ]  # fmt: skip
+
+
+SHAPES = [
+    ("one block needs no braces", "example.org\nerrors\nlog\n", [("example.org.", ["errors", "log"])]),
+    ("an opening brace on its own line", "example.org\n{\n errors\n}\n", [("example.org.", ["errors"])]),
+    ("zones over lines", "a.org,\nb.org {\n log\n}\n", [("a.org.", ["log"]), ("b.org.", ["log"])]),
+    ("a zone from the environment", "{$ZONE} {\n}\n", [("example.org.", [])]),
+    ("an empty word is no zone", '"" a.org {\n}\n', [("a.org.", [])]),
+    ("blocks from a snippet", "(b) {\na.org {\n log\n}\n}\nimport b\n", [("a.org.", ["log"])]),
+    (
+        "a snippet within a snippet",
+        "(a) {\n log\n}\n(b) {\n import a\n errors\n}\n. {\n import b\n reload\n}\n",
+        [(".", ["log", "errors", "reload"])],
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), [pytest.param(*row[1:], id=row[0]) for row in SHAPES])
+def test_server_blocks(text, expected):
+    blocks = parse_corefile(text, environment={"ZONE": "example.org"})
+    assert [
+        (zone.name, [item.name for item in block.directives]) for block in blocks for zone in block.zones
+    ] == expected
+
+
+def test_import_within_the_block_of_a_plugin():
+    (block,) = parse_corefile("(o) {\n disable success\n}\n. {\n cache 30 {\n import o\n success 9\n }\n}\n")
+    assert [(line.name, line.args) for line in block.directives[0].block] == [
+        ("disable", ("success",)), ("success", ("9",)),
+    ]  # fmt: skip
+
+
+def test_import_of_files_and_patterns(tmp_path):
+    (tmp_path / "common").write_text("errors\nlog\n")
+    (tmp_path / "zones").mkdir()
+    for name in ("b", "a"):
+        (tmp_path / "zones" / f"{name}.conf").write_text(f"{name}.org {{\n import ../common\n}}\n")
+    main = tmp_path / "Corefile"
+    blocks = parse_corefile(f"import zones/*.conf\n. {{\n import {tmp_path}/common\n}}\n", str(main))
+    assert [(block.zones[0].name, len(block.directives)) for block in blocks] == [
+        ("a.org.", 2), ("b.org.", 2), (".", 2),
+    ]  # fmt: skip
+    assert blocks[2].directives[1][3:] == (str(tmp_path / "common"), 2)
+    assert parse_corefile(". {\n import nothing/*.conf\n}\n", str(main))[0].directives == ()
+
+
+def test_import_of_other_keys_of_the_config_map():
+    beside = {"Corefile": "", "extra.override": "log\n", "own.server": "a.org {\n bogus\n}\n"}
+    text = ". {\n import *.override\n}\nimport /etc/coredns/*.server\n"
+    blocks = parse_corefile(text, "ConfigMap kube-system/coredns Corefile", beside=beside)
+    assert [block.zones[0].name for block in blocks] == [".", "a.org."]
+    with pytest.raises(CorefileError, match=r"^ConfigMap kube-system/coredns own\.server:2: plugin/bogus"):
+        configure(text, "ConfigMap kube-system/coredns Corefile", facts(), beside)
+
+
 @pytest.mark.parametrize(
     ("cidr", "zones"),
     [
@@ -73,7 +154,19 @@ def test_a_cidr_is_its_reverse_zones(cidr, zones):
         (". {\n forward .\n}", "Corefile:2: plugin/forward: it needs a zone"),
         ("tls://. {\n}", 'Corefile:1: "tls://.": only dns:// is served here'),
         (".:99999 {\n}", 'Corefile:1: "99999" is not a port'),
-        ("(a) {\n import a\n}\n. {\n import a\n}", "a snippet imports itself"),
+        ("(a) {\n import a\n}\n. {\n import a\n}", 'Corefile:2: import of "a": it imports itself'),
+        ("(a) {\n}\n(a) {\n}\n. {\n}", 'Corefile:3: the snippet "a" is already there'),
+        ("(a) {\n log\n", "Corefile:1: a snippet is not closed"),
+        (". {\n import\n}", "Corefile:2: import takes one snippet, file or pattern"),
+        (". {\n import a*b*\n}", 'Corefile:2: import of "a*b*": a pattern has one wildcard at most'),
+        ("a, {\n}", "Corefile:1: another zone is expected after the comma"),
+        ("{\n}", "Corefile:1: a server block needs a zone before its opening brace"),
+        (". {\n}\n}", "Corefile:3: a closing brace without its opening one"),
+        (".\nerrors\n}", "Corefile:3: a closing brace without its opening one"),
+        (". {\n errors\n {\n }\n}", "Corefile:3: an opening brace without a plugin before it"),
+        (". {\n cache {\n success 1\n", "Corefile:2: the block of cache is not closed"),
+        (". {\n cache {\n a {\n }\n }\n}", "Corefile:3: the block of cache has a block within it"),
+        (". {\n log . {\n }\n tls cert\n}", "Corefile:4: plugin/tls: there is no such plugin"),
     ],
 )  # fmt: skip
 def test_errors_name_file_and_line(text, message):
