@@ -38,6 +38,8 @@ class Query(msgspec.Struct):
     depth: int = 0
     counted: bool = False
     """Whether `prometheus` wants it counted."""
+    stopped: bool = False
+    """Whether a `rewrite stop` has had its turn: later rules do not apply."""
     observers: tuple[Callable[[Query, Reply, int], None], ...] = ()
     """Called with query, reply and the reply's size once that is known."""
 
@@ -56,6 +58,8 @@ class Reply(msgspec.Struct):
     """Who answered."""
     constant: bool = False
     """The same for every client until a Service, EndpointSlice or Namespace changes."""
+    personal: bool = False
+    """For this client, or for this moment only: nobody may keep it."""
     shuffle: bool = False
     """Address records are to come in a new order each time."""
     error: Exception | None = None
@@ -72,14 +76,31 @@ class Reply(msgspec.Struct):
 
 
 Answer = Reply | Awaitable["Reply | None"] | None
+Pending = Reply | Coroutine[Any, Any, Reply]
+"""A reply, or what will give it."""
+
+
+def changed(found: Pending, change: Callable[[Reply], Reply]) -> Pending:
+    """What `change` makes of a reply, once it is there."""
+    if isinstance(found, Reply):
+        return change(found)
+
+    async def later() -> Reply:
+        return change(await found)
+
+    return later()
 
 
 class Plugin:
     """One plugin of one server block. A module offers `setup(directive, environment)` that makes it."""
 
-    name: str
+    name: str = ""
     chain: Chain | None = None
     """The chain that it is part of, known once the server block is complete."""
+    every_class = False
+    """Whether queries of other classes than IN are its business."""
+    opens = ""
+    """What the server lets in on its account: `classes` other than IN, or zone `transfers`."""
 
     def answer(self, query: Query) -> Answer:
         """A reply, None to pass the query on, or an awaitable of either."""
@@ -88,6 +109,11 @@ class Plugin:
     def finish(self, query: Query, reply: Reply) -> Reply:
         """The reply on its way back: as it is, changed, or another."""
         return reply
+
+    def below(self, query: Query) -> Pending:
+        """The reply of the plugins after this one."""
+        assert self.chain is not None, "a plugin is asked only as part of a chain"
+        return self.chain.resolve(query, self.chain.plugins.index(self) + 1)
 
     async def start(self) -> None:
         """Called once the server serves; raise nothing."""
@@ -116,12 +142,15 @@ class Chain:
     def __init__(self, zone: str, plugins: list[Plugin]) -> None:
         self.zone = zone
         self.plugins = plugins
+        self.opens = {plugin.opens for plugin in plugins}
+        """What its plugins let in; see Plugin."""
+        self._every_class = [plugin if plugin.every_class else Plugin() for plugin in plugins]
         for plugin in plugins:
             plugin.chain = self
 
-    def resolve(self, query: Query, start: int = 0) -> Reply | Coroutine[Any, Any, Reply]:
+    def resolve(self, query: Query, start: int = 0) -> Pending:
         """The reply of the plugins from number `start` on; a coroutine where one of them has to wait."""
-        plugins = self.plugins
+        plugins = self.plugins if query.request.cls == codec.IN else self._every_class
         for number in range(start, len(plugins)):
             try:
                 found = plugins[number].answer(query)

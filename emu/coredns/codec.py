@@ -19,8 +19,8 @@ MAX_LABEL = 63
 _MAX_POINTER = 0x3FFF
 _POINTER = 0xC0
 
-A, NS, CNAME, SOA, PTR, HINFO, MX, TXT, AAAA, SRV, OPT, AXFR, IXFR, ANY = (
-    1, 2, 5, 6, 12, 13, 15, 16, 28, 33, 41, 252, 251, 255,
+A, NS, CNAME, SOA, PTR, HINFO, MX, TXT, AAAA, SRV, DNAME, OPT, AXFR, IXFR, ANY = (
+    1, 2, 5, 6, 12, 13, 15, 16, 28, 33, 39, 41, 252, 251, 255,
 )  # fmt: skip
 COUNTED_TYPES = frozenset(
     (A, AAAA, MX, SOA, CNAME, PTR, TXT, NS, SRV, 43, 48, 46, 47, 50, 65, IXFR, AXFR, ANY)
@@ -45,7 +45,7 @@ _question = struct.Struct("!HH")
 # How many octets precede the domain names in the rdata of types that may come compressed (RFC 3597,
 # section 4), and how many names follow.
 _NAMES_IN_RDATA = {
-    NS: (0, 1), CNAME: (0, 1), PTR: (0, 1), 39: (0, 1), 7: (0, 1), 8: (0, 1), 9: (0, 1),
+    NS: (0, 1), CNAME: (0, 1), PTR: (0, 1), DNAME: (0, 1), 7: (0, 1), 8: (0, 1), 9: (0, 1),
     SOA: (0, 2), 14: (0, 2), 17: (0, 2), MX: (2, 1), 18: (2, 1), 21: (2, 1), 36: (2, 1), SRV: (6, 1),
 }  # fmt: skip
 
@@ -193,6 +193,22 @@ def _read_name(packet: bytes, at: int) -> tuple[bytes, int]:
         raise CodecError("a name overruns the message") from None
     parts.append(b"\0")
     return b"".join(parts), after if after >= 0 else at + 1
+
+
+def names_in_rdata(record: Record) -> tuple[bytes, list[bytes], bytes] | None:
+    """The rdata of a record as octets, names and octets; None for types without names, or broken rdata."""
+    skip, count = _NAMES_IN_RDATA.get(record.type, (0, 0))
+    if not count:
+        return None
+    at = skip
+    names = []
+    try:
+        for _ in range(count):
+            name, at = _read_name(record.rdata, at)
+            names.append(name)
+    except CodecError:
+        return None
+    return record.rdata[:skip], names, record.rdata[at:]
 
 
 # --- requests ---

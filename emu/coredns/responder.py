@@ -80,14 +80,10 @@ class Responder:
             request = codec.parse_request(packet)
         except CodecError as error:
             return codec.error_reply(packet, error.rcode)
-        rcode = self._refusal(request)
-        chain = None if rcode is not None else self._chain_of(request.key)
-        if chain is None:
-            flags = 0
-            limit = request.udp_limit
-            return codec.encode_reply(
-                request, codec.REFUSED if rcode is None else rcode, flags, ([], [], []), limit
-            )
+        chain = self._chain_of(request.key)
+        rcode = self._refusal(request, chain)
+        if chain is None or rcode is not None:
+            return codec.encode_reply(request, rcode or codec.REFUSED, 0, ([], [], []), request.udp_limit)
         query = Query(request, client, proto, local, zone=chain.zone, lookup=self.lookup)
         found = chain.resolve(query)
         if isinstance(found, Reply):
@@ -109,10 +105,14 @@ class Responder:
         return found if isinstance(found, Reply) else await found
 
     @staticmethod
-    def _refusal(request: Request) -> int | None:
+    def _refusal(request: Request, chain: Chain | None) -> int | None:
         if request.edns is not None and request.edns.version:
             return codec.BADVERS
-        if request.cls != codec.IN or request.type in (codec.AXFR, codec.IXFR):
+        if chain is None:
+            return codec.REFUSED
+        if request.cls != codec.IN and "classes" not in chain.opens:
+            return codec.REFUSED
+        if request.type in (codec.AXFR, codec.IXFR) and "transfers" not in chain.opens:
             return codec.REFUSED
         return None
 

@@ -31,6 +31,7 @@ class Cache(Plugin):
     """Two bounded caches, of successes and of denials."""
 
     name = "cache"
+    every_class = True
 
     def __init__(
         self, zones: list[bytes], success: Limits, denial: Limits, clock: Callable[[], float] = time.monotonic
@@ -69,6 +70,7 @@ class Cache(Plugin):
         key = query.request.key
         if (
             reply.constant
+            or reply.personal
             or reply.truncated
             or reply.rcode not in (NOERROR, NXDOMAIN, SERVFAIL)
             or not any(codec.is_below(key, zone) for zone in self._zones)

@@ -16,6 +16,7 @@ class Errors(Plugin):
     """One line for each failure."""
 
     name = "errors"
+    every_class = True
 
     def finish(self, query: Query, reply: Reply) -> Reply:
         """Log the error that made the reply a SERVFAIL."""

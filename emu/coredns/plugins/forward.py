@@ -52,6 +52,8 @@ class Forward(Plugin):
     """Forwards queries below one zone."""
 
     name = "forward"
+    every_class = True
+    opens = "classes"
 
     def __init__(self, zone: bytes, upstreams: list[Upstream], options: Options, facts: Facts) -> None:
         self._zone = zone

@@ -28,6 +28,7 @@ class LoadBalance(Plugin):
     """Marks replies for shuffling: a reply that is kept is kept in several orders."""
 
     name = "loadbalance"
+    every_class = True
 
     def finish(self, query: Query, reply: Reply) -> Reply:
         """Mark the reply where it has an order to change."""

@@ -37,6 +37,7 @@ class Log(Plugin):
     """Logs queries for some names."""
 
     name = "log"
+    every_class = True
 
     def __init__(self, zones: list[bytes]) -> None:
         self._zones = zones

@@ -14,6 +14,7 @@ class Prometheus(Plugin):
     """Serves /metrics, and has the queries of its server block counted."""
 
     name = "prometheus"
+    every_class = True
 
     def finish(self, query: Query, reply: Reply) -> Reply:
         """Have the query counted once its reply's size is known."""
