@@ -12,7 +12,7 @@ from emu.coredns import codec
 from emu.coredns.chain import Chain, Endpoint, Plugin
 from emu.coredns.corefile import DEFAULT_PORT, ServerBlock, parse_corefile
 from emu.coredns.environment import Environment, Facts
-from emu.coredns.plugins.order import ORDER
+from emu.coredns.plugins.order import ORDER, REPEATED
 from emu.coredns.responder import Responder
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def _plugins(block: ServerBlock, environment: Environment) -> list[Plugin]:
             raise directive.error(f"there is no such plugin; known are {', '.join(sorted(order))}")
     directives = sorted(block.directives, key=lambda item: order.index(item.name))
     for before, after in itertools.pairwise(directives):
-        if before.name == after.name and before.name not in ("forward", "log"):
+        if before.name == after.name and before.name not in REPEATED:
             raise after.error("it is there twice in one server block")
     return [ORDER[directive.name](directive, environment) for directive in directives]
 

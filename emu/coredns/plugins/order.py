@@ -8,7 +8,11 @@ from emu.coredns.chain import Plugin
 from emu.coredns.corefile import Directive
 from emu.coredns.environment import Environment
 from emu.coredns.plugins import (
+    any as any_,
+)
+from emu.coredns.plugins import (
     cache,
+    chaos,
     errors,
     forward,
     health,
@@ -19,6 +23,8 @@ from emu.coredns.plugins import (
     prometheus,
     ready,
     reload,
+    rewrite,
+    whoami,
 )
 
 Setup = Callable[[Directive, Environment], Plugin]
@@ -30,9 +36,16 @@ ORDER: dict[str, Setup] = {
     "prometheus": prometheus.setup,
     "errors": errors.setup,
     "log": log.setup,
+    "any": any_.setup,
+    "chaos": chaos.setup,
     "loadbalance": loadbalance.setup,
     "cache": cache.setup,
+    "rewrite": rewrite.setup,
     "kubernetes": kubernetes.setup,
     "loop": loop.setup,
     "forward": forward.setup,
+    "whoami": whoami.setup,
 }
+
+REPEATED = frozenset(("forward", "log", "rewrite", "template", "transfer"))
+"""Plugins that one server block may mention several times; they are asked in the order of the Corefile."""
