@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from emu import __version__
+from emu.coredns.families import Families
 
 DURATION_BUCKETS = tuple(0.00025 * 2**step for step in range(16))
 SIZE_BUCKETS = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
@@ -67,6 +68,8 @@ class Metrics:
         self.plugins: set[tuple[str, str, str]] = set()
         """(server, zone, plugin) of what the Corefile enables."""
         self.reloads_failed = 0
+        self.families = Families()
+        """What plugins count."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -113,6 +116,7 @@ class Metrics:
         )
         yield from self._counters()
         yield from self._histograms()
+        yield from self.families.collect()
 
     def _counters(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
