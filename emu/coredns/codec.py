@@ -10,6 +10,7 @@ and its packer writes wrong compression pointers beyond 16 KiB.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from dnslib import CLASS, QTYPE
@@ -161,6 +162,11 @@ def is_below(key: bytes, zone: bytes) -> bool:
     while at < start:
         at += 1 + key[at]
     return at == start
+
+
+def matching_zone(key: bytes, zones: Iterable[bytes]) -> bytes | None:
+    """The longest of some zones that a lower-case name lies in."""
+    return max((zone for zone in zones if is_below(key, zone)), key=len, default=None)
 
 
 def _read_name(packet: bytes, at: int) -> tuple[bytes, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from emu.coredns import codec
 from emu.coredns.chain import Endpoint, Plugin
 from emu.coredns.corefile import Directive, Zone, normalize_zones
 from emu.coredns.index import Index
@@ -39,6 +40,19 @@ class Environment(msgspec.Struct):
     def zone_names(self) -> list[str]:
         """The zones of the server block."""
         return [zone.name for zone in self.zones]
+
+    @property
+    def server(self) -> str:
+        """The label `server` of metrics."""
+        return f"dns://:{self.zones[0].port}"
+
+    def wire_zones(self, directive: Directive, names: tuple[str, ...]) -> list[bytes]:
+        """As `zones_of`, in wire form."""
+        return [codec.to_wire(zone) for zone in self.zones_of(directive, names)]
+
+    def fallthrough(self, directive: Directive, names: tuple[str, ...]) -> list[bytes]:
+        """The zones of an option `fallthrough [ZONES...]`: all of them where it names none."""
+        return self.wire_zones(directive, names or (".",))
 
     def zones_of(self, directive: Directive, names: tuple[str, ...]) -> list[str]:
         """Zones written in a directive, or those of the block where it has none."""

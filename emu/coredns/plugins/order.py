@@ -16,6 +16,7 @@ from emu.coredns.plugins import (
     errors,
     forward,
     health,
+    hosts,
     kubernetes,
     loadbalance,
     log,
@@ -24,6 +25,7 @@ from emu.coredns.plugins import (
     ready,
     reload,
     rewrite,
+    template,
     whoami,
 )
 
@@ -41,6 +43,8 @@ ORDER: dict[str, Setup] = {
     "loadbalance": loadbalance.setup,
     "cache": cache.setup,
     "rewrite": rewrite.setup,
+    "template": template.setup,
+    "hosts": hosts.setup,
     "kubernetes": kubernetes.setup,
     "loop": loop.setup,
     "forward": forward.setup,
