@@ -8,6 +8,7 @@ import msgspec
 
 from emu.coredns import codec
 from emu.coredns.chain import Endpoint, Plugin
+from emu.coredns.clients import Clients
 from emu.coredns.corefile import Directive, Zone, normalize_zones
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
@@ -24,6 +25,8 @@ class Facts(msgspec.Struct):
     """Addresses that this server answers on, for those that must not forward to themselves."""
     dns_pods: Callable[[], tuple[str, ...]] = tuple
     """Addresses of the DNS pods."""
+    clients: Clients = msgspec.field(default_factory=Clients)
+    """The pods that ask, by address."""
 
 
 class Environment(msgspec.Struct):

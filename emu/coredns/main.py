@@ -13,6 +13,7 @@ from emu.client.rest import Client
 from emu.core.objects import ConfigMap, EndpointSlice, Namespace, Object, Pod, Service
 from emu.core.settings import Settings
 from emu.coredns.bindings import Bindings
+from emu.coredns.clients import ClientPod, Clients
 from emu.coredns.corefile import CorefileError, kubeadm_corefile
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
@@ -42,6 +43,7 @@ class _Process:
         self._settings = settings
         self._index = Index()
         self._all_pods = asyncio.Event()
+        self._clients = Clients()
         self._warnings: list[tuple[Object, str, str]] = []
         self._recorder: EventRecorder | None = None
         self._pending: asyncio.Queue[ConfigMap] = asyncio.Queue()
@@ -51,6 +53,7 @@ class _Process:
             self._all_pods.set,
             lambda: self._bindings.addresses,
             lambda: self._bindings.pods,
+            self._clients,
         )
         self._server = Server(facts)
         self._bindings = Bindings(
@@ -72,6 +75,7 @@ class _Process:
             tasks.create_task(self._follow_policies(client))
             tasks.create_task(self._follow_corefile(client))
             tasks.create_task(self._feed_pods(client))
+            tasks.create_task(self._feed_clients(client))
 
     async def close(self) -> None:
         self._bindings.close()
@@ -102,6 +106,13 @@ class _Process:
         await self._all_pods.wait()
         pods = Reflector(client, Pod)
         pods.subscribe(self._index.set_pod)
+        await pods.run()
+
+    async def _feed_clients(self, client: Client) -> None:
+        """Only what names the client wants all pods, and less of them."""
+        await self._clients.wanted.wait()
+        pods = Reflector(client, ClientPod)
+        pods.subscribe(self._clients.set_pod)
         await pods.run()
 
     async def _follow_pods(self, client: Client) -> None:
