@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -60,6 +60,8 @@ class Reply(msgspec.Struct):
     """The same for every client until a Service, EndpointSlice or Namespace changes."""
     personal: bool = False
     """For this client, or for this moment only: nobody may keep it."""
+    split: bool = False
+    """A zone transfer: the answer may take several messages."""
     shuffle: bool = False
     """Address records are to come in a new order each time."""
     error: Exception | None = None
@@ -101,6 +103,8 @@ class Plugin:
     """Whether queries of other classes than IN are its business."""
     opens = ""
     """What the server lets in on its account: `classes` other than IN, or zone `transfers`."""
+    search_zones: tuple[bytes, ...] = ()
+    """The zones within which `autopath` may follow the search paths of pods."""
 
     def answer(self, query: Query) -> Answer:
         """A reply, None to pass the query on, or an awaitable of either."""
@@ -109,6 +113,10 @@ class Plugin:
     def finish(self, query: Query, reply: Reply) -> Reply:
         """The reply on its way back: as it is, changed, or another."""
         return reply
+
+    def zone_names(self, zone: bytes) -> Iterable[bytes] | None:
+        """The names that have records in a zone, for `transfer`; None where the zone is not the plugin's."""
+        return None
 
     def below(self, query: Query) -> Pending:
         """The reply of the plugins after this one."""

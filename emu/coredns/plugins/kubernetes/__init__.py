@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 
 from emu.core.selectors import parse_label_selector
 from emu.coredns import codec
@@ -35,6 +35,8 @@ class Kubernetes(Plugin):
         self._zones = sorted(zones, key=len, reverse=True)
         self._primary = next(zone for zone in zones if not zone.endswith(_REVERSE))
         self._fallthrough = fallthrough
+        if options.pods == "verified":
+            self.search_zones = tuple(zone for zone in zones if not zone.endswith(_REVERSE))
 
     @property
     def ready(self) -> bool:
@@ -57,6 +59,17 @@ class Kubernetes(Plugin):
         if not found.answer:
             return self._negative(request.name, zone, codec.NOERROR)
         return self._reply(list(found.answer), list(found.additional))
+
+    def zone_names(self, zone: bytes) -> Iterable[bytes] | None:
+        """The names of Services and of their ports; CoreDNS does not transfer names of pods."""
+        if zone not in self._zones or zone.endswith(_REVERSE):
+            return None
+        names = []
+        for (namespace, service), entry in self._index.services.items():
+            labels = [service, namespace, b"svc"]
+            paths = [[b"_" + port.name, b"_" + port.protocol, *labels] for port in entry.ports if port.name]
+            names += [codec.join_labels(path)[:-1] + zone for path in [labels, *paths]]
+        return names
 
     def _zone_of(self, key: bytes) -> bytes | None:
         return next((zone for zone in self._zones if codec.is_below(key, zone)), None)
