@@ -38,6 +38,8 @@ _DO = 0x8000
 
 UDP_MINIMUM = 512
 TCP_MAXIMUM = 65535
+_TRANSFER_MESSAGE = 16384
+"""Octets of records in one message of a transfer: as far as compression pointers reach."""
 
 _header = struct.Struct("!6H")
 _record = struct.Struct("!HHIH")
@@ -318,6 +320,26 @@ def encode_reply(
     flags |= QR | request.flags & (_OPCODE | RD | CD) | rcode & 0xF
     _header.pack_into(out, 0, request.id, flags, 1, counts[0], counts[1], counts[2] + bool(opt))
     return bytes(out + opt)
+
+
+class Stream(bytes):
+    """Several messages as they go over TCP, each after its length."""
+
+
+def encode_transfer(request: Request, flags: int, records: list[Record]) -> Stream:
+    """A zone transfer (RFC 5936, section 2.2): the records in as many messages as it takes."""
+    messages = []
+    chunk: list[Record] = []
+    room = _TRANSFER_MESSAGE
+    for record in records:
+        size = len(record.name) + _record.size + len(record.rdata)
+        if chunk and size > room:
+            messages.append(encode_reply(request, NOERROR, flags, (chunk, [], []), TCP_MAXIMUM))
+            chunk, room = [], _TRANSFER_MESSAGE
+        chunk.append(record)
+        room -= size
+    messages.append(encode_reply(request, NOERROR, flags, (chunk, [], []), TCP_MAXIMUM))
+    return Stream(b"".join(len(message).to_bytes(2) + message for message in messages))
 
 
 def _write_name(out: bytearray, name: bytes, offsets: dict[bytes, int]) -> None:

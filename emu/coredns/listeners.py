@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from emu.core.addresses import to_int
 from emu.core.ranges import Ranges, contains
+from emu.coredns.codec import Stream
 from emu.coredns.responder import Responder
 from emu.planes.held import HeldConnections
 
@@ -215,7 +216,8 @@ class _Connection(asyncio.Protocol):
 
     def _send(self, reply: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(len(reply).to_bytes(2) + reply)
+            framed = reply if isinstance(reply, Stream) else len(reply).to_bytes(2) + reply
+            self._transport.write(framed)
             self._rest()
 
     def _throttle(self) -> None:

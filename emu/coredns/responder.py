@@ -135,6 +135,8 @@ class Responder:
         request = query.request
         udp = query.proto == "udp"
         limit = request.udp_limit if udp else codec.TCP_MAXIMUM
+        if reply.split:
+            return self._transfer(query, reply)
         orders = self._orders(reply) if reply.shuffle else 1
         if orders == 1 or not (udp and packet and reply.constant):
             wires: tuple[bytes, ...] = (self._pack(request, reply, limit),)
@@ -146,6 +148,14 @@ class Responder:
         if udp and reply.constant and 0 < len(packet) <= _MAX_KEPT_QUERY and len(wires[0]) <= _MAX_KEPT_REPLY:
             self._keep(packet, tuple(wire[2:] for wire in wires), labels)
         return wires[0] if len(wires) == 1 else random.choice(wires)
+
+    def _transfer(self, query: Query, reply: Reply) -> bytes:
+        stream = codec.encode_transfer(query.request, reply.flags, reply.answer)
+        if query.counted:
+            self._count(query, reply, len(stream))
+        for observer in query.observers:
+            observer(query, reply, len(stream))
+        return stream
 
     @staticmethod
     def _orders(reply: Reply) -> int:
