@@ -11,6 +11,7 @@ from emu.coredns.plugins import (
     any as any_,
 )
 from emu.coredns.plugins import (
+    autopath,
     cache,
     chaos,
     errors,
@@ -26,6 +27,7 @@ from emu.coredns.plugins import (
     reload,
     rewrite,
     template,
+    transfer,
     whoami,
 )
 
@@ -43,7 +45,9 @@ ORDER: dict[str, Setup] = {
     "loadbalance": loadbalance.setup,
     "cache": cache.setup,
     "rewrite": rewrite.setup,
+    "autopath": autopath.setup,
     "template": template.setup,
+    "transfer": transfer.setup,
     "hosts": hosts.setup,
     "kubernetes": kubernetes.setup,
     "loop": loop.setup,
