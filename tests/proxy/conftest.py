@@ -145,7 +145,7 @@ class Bench:
         self.engine.set_policy(msgspec.convert(document, NetworkPolicy))
         self.proxy.policies_changed()
 
-    async def ask(self, source: str, address: str, port: int, timeout: float = 1.0) -> list[str]:
+    async def ask(self, source: str, address: str, port: int, timeout: float = 5.0) -> list[str]:
         """`[pod, client the pod saw, how]`; raises as the client sees it."""
         loop = asyncio.get_running_loop()
         with socket.socket() as sock:
@@ -167,7 +167,7 @@ class Bench:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what nobody tells of."""
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 

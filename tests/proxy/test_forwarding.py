@@ -325,7 +325,7 @@ UDP = {"ports": [{"port": 8000, "protocol": "UDP"}]}
 async def udp_ask(sock: socket.socket, text: bytes) -> list[str]:
     loop = asyncio.get_running_loop()
     sock.send(text)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         return (await loop.sock_recv(sock, 100)).decode().split()
 
 
