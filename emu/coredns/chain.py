@@ -57,7 +57,10 @@ class Reply(msgspec.Struct):
     plugin: str = ""
     """Who answered."""
     constant: bool = False
-    """The same for every client until a Service, EndpointSlice or Namespace changes."""
+    """The same for every client until an object of the cluster changes."""
+    services: tuple[tuple[bytes, bytes], ...] | None = None
+    """Of a constant reply: the Services, as (namespace, name), that alone can change it by a change of
+    themselves or of their endpoints. None where other objects can."""
     personal: bool = False
     """For this client, or for this moment only: nobody may keep it."""
     split: bool = False

@@ -1,22 +1,43 @@
 """What DNS answers are made of: Services, EndpointSlices, Namespaces and pods, indexed for lookup.
 
-Pure: fed with objects, asked by keys of lower-case octet strings. A change touches only the entries of the
-Service that it concerns, and tells whether any answer may have changed.
+Pure: fed with objects, asked by keys of lower-case octet strings and packed addresses. A change touches only
+the entries of the Service that it concerns, and tells which Services' answers may have changed.
 """
 
 from __future__ import annotations
 
+import socket
 import time
-from collections.abc import Callable, Iterable
-from ipaddress import ip_address
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple, TypeVar
 
 from emu.core.names import dashed
 from emu.core.objects import EndpointSlice, Namespace, Pod, Service
+from emu.coredns.codec import AAAA, MAX_LABEL, A, join_labels
 
 _K = TypeVar("_K")
 Key = tuple[bytes, bytes]
 """(namespace, Service)."""
+Listener = Callable[[tuple[Key, ...] | None], None]
+"""Told of each change: the Services that have changed, themselves or by their endpoints; None when the names
+of all Services are concerned."""
+
+
+def packed_address(text: str) -> bytes | None:
+    """The octets of an IPv4 or IPv6 address, None for anything else, zone identifiers included."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+    except (OSError, ValueError):
+        return None
+
+
+def families(addresses: Iterable[bytes]) -> dict[int, tuple[bytes, ...]]:
+    """Packed addresses by A and AAAA, each once."""
+    different = dict.fromkeys(addresses)
+    return {
+        A: tuple(packed for packed in different if len(packed) == 4),
+        AAAA: tuple(packed for packed in different if len(packed) == 16),
+    }
 
 
 class Port(NamedTuple):
@@ -30,19 +51,34 @@ class Port(NamedTuple):
 class Target(NamedTuple):
     """A ready address of an endpoint, with the ports of its EndpointSlice."""
 
-    address: str
     packed: bytes
     ports: tuple[Port, ...]
-    hostname: bytes
-    pod: bytes
+    name: bytes
+    """The label below the Service: the endpoint's hostname, or its dashed address."""
+    pod_name: bytes
+    """The same where pods are to give their names to endpoints that have no hostname."""
 
     def label(self, pod_names: bool) -> bytes:
-        """The label below the Service: hostname, or pod name where asked for, or dashed address."""
-        if self.hostname:
-            return self.hostname
-        if pod_names and 0 < len(self.pod) < 64:
-            return self.pod
-        return dashed(self.address).encode()
+        """The label below the Service, by one of the two ways."""
+        return self.pod_name if pod_names else self.name
+
+
+class Endpoints:
+    """The ready endpoints of a Service over all its EndpointSlices, as often as these list them."""
+
+    def __init__(self, targets: tuple[Target, ...]) -> None:
+        self.targets = targets
+        self.by_type = families(target.packed for target in targets)
+        self._named: dict[bool, dict[bytes, list[Target]]] = {}
+
+    def named(self, pod_names: bool) -> dict[bytes, list[Target]]:
+        """The endpoints by their labels; several may share one."""
+        found = self._named.get(pod_names)
+        if found is None:
+            found = self._named[pod_names] = {}
+            for target in self.targets:
+                found.setdefault(target.label(pod_names), []).append(target)
+        return found
 
 
 class ServiceEntry(NamedTuple):
@@ -51,65 +87,87 @@ class ServiceEntry(NamedTuple):
     key: Key
     headless: bool
     external_name: str
-    addresses: tuple[str, ...]
-    packed: tuple[bytes, ...]
+    by_type: dict[int, tuple[bytes, ...]]
+    """Its virtual IPs, packed, by A and AAAA."""
     ports: tuple[Port, ...]
-    labels: tuple[tuple[str, str], ...]
+    labels: dict[str, str]
+
+    @property
+    def packed(self) -> tuple[bytes, ...]:
+        """All its virtual IPs, packed."""
+        return self.by_type[A] + self.by_type[AAAA]
+
+
+NO_ENDPOINTS = Endpoints(())
 
 
 class Index:
     """All that the kubernetes plugin looks up."""
 
     def __init__(self) -> None:
-        self.namespaces: set[bytes] = set()
+        self.namespaces: dict[bytes, dict[str, str]] = {}
+        """Labels of each namespace."""
         self.services: dict[Key, ServiceEntry] = {}
-        self.by_cluster_ip: dict[str, Key] = {}
+        self.by_name: dict[bytes, ServiceEntry] = {}
+        """The Services by their names below the zone, in wire form without the root: 3web7default3svc."""
+        self.by_cluster_ip: dict[bytes, Key] = {}
         self.synced = False
+        self.pods_synced = False
+        """Whether all pods are in; only `pods verified` and `autopath` wait for that."""
         self.serial = int(time.time())
         """Unix time of the last change: the SOA's serial."""
         self._slices: dict[Key, dict[str, tuple[Target, ...]]] = {}
-        self._targets: dict[Key, tuple[Target, ...]] = {}
-        self._by_address: dict[str, dict[Key, int]] = {}
-        self._pods: dict[str, dict[bytes, int]] = {}
-        self._listeners: list[Callable[[], None]] = []
+        self._endpoints: dict[Key, Endpoints] = {}
+        self._by_address: dict[bytes, dict[Key, int]] = {}
+        self._pods: dict[bytes, dict[bytes, int]] = {}
+        self._listeners: list[Listener] = []
 
-    def subscribe(self, listener: Callable[[], None]) -> None:
+    def subscribe(self, listener: Listener) -> None:
         """Call `listener` after each change that may alter an answer."""
         self._listeners.append(listener)
 
     def set_synced(self) -> None:
-        """Everything is in: what is not there does not exist."""
+        """Services, EndpointSlices and Namespaces are in: what is not there does not exist."""
         self.synced = True
-        self._changed()
+        self._changed(None)
 
-    def targets(self, key: Key) -> tuple[Target, ...]:
-        """The ready endpoint addresses of a Service, over all its EndpointSlices."""
-        found = self._targets.get(key)
+    def set_pods_synced(self) -> None:
+        """All pods are in."""
+        self.pods_synced = True
+        self._changed(None)
+
+    def endpoints(self, key: Key) -> Endpoints:
+        """The ready endpoints of a Service."""
+        found = self._endpoints.get(key)
         if found is None:
             slices = self._slices.get(key)
             if slices is None:
-                return ()
-            found = tuple(dict.fromkeys(target for targets in slices.values() for target in targets))
-            self._targets[key] = found
+                return NO_ENDPOINTS
+            found = Endpoints(tuple(target for targets in slices.values() for target in targets))
+            self._endpoints[key] = found
         return found
 
-    def services_at(self, address: str) -> Iterable[Key]:
+    def services_at(self, packed: bytes) -> Iterable[Key]:
         """The Services that have a ready endpoint with this address."""
-        return self._by_address.get(address, ())
+        return self._by_address.get(packed, ())
 
-    def has_pod(self, address: str, namespace: bytes) -> bool:
-        """Whether a pod of that address lives in a namespace; true only for pods that were fed."""
-        return namespace in self._pods.get(address, ())
+    def pod_namespaces(self, packed: bytes) -> Collection[bytes]:
+        """The namespaces in which a pod has this address; of pods that were fed."""
+        return self._pods.get(packed, ())
 
     def set_namespace(self, _key: str, before: Namespace | None, now: Namespace | None) -> None:
         """A Namespace came, changed or went."""
-        if before is None and now is not None:
-            self.namespaces.add(now.name.encode())
-        elif now is None and before is not None:
-            self.namespaces.discard(before.name.encode())
-        else:
+        either = now or before
+        assert either is not None, "a change has an object before or after it"
+        name = either.name.encode()
+        labels = None if now is None else now.metadata.labels
+        if self.namespaces.get(name) == labels:
             return
-        self._changed()
+        if labels is None:
+            del self.namespaces[name]
+        else:
+            self.namespaces[name] = labels
+        self._changed(None)
 
     def set_service(self, _key: str, before: Service | None, now: Service | None) -> None:
         """A Service came, changed or went."""
@@ -120,17 +178,17 @@ class Index:
         old = self.services.get(key)
         if old == entry:
             return
+        name = join_labels([key[1], key[0], b"svc"])[:-1]
         if old is not None:
-            for address in old.addresses:
-                if self.by_cluster_ip.get(address) == key:
-                    del self.by_cluster_ip[address]
-        if entry is None:
-            self.services.pop(key, None)
-        else:
-            self.services[key] = entry
-            for address in entry.addresses:
-                self.by_cluster_ip[address] = key
-        self._changed()
+            del self.services[key], self.by_name[name]
+            for packed in old.packed:
+                if self.by_cluster_ip.get(packed) == key:
+                    del self.by_cluster_ip[packed]
+        if entry is not None:
+            self.services[key] = self.by_name[name] = entry
+            for packed in entry.packed:
+                self.by_cluster_ip[packed] = key
+        self._changed((key,))
 
     def set_slice(self, name: str, before: EndpointSlice | None, now: EndpointSlice | None) -> None:
         """An EndpointSlice came, changed or went."""
@@ -144,14 +202,14 @@ class Index:
             self._remove_slice(old_key, name, old)
         if new_key is not None:
             self._slices.setdefault(new_key, {})[name] = targets
-            self._targets.pop(new_key, None)
+            self._endpoints.pop(new_key, None)
             for target in targets:
-                counts = self._by_address.setdefault(target.address, {})
+                counts = self._by_address.setdefault(target.packed, {})
                 counts[new_key] = counts.get(new_key, 0) + 1
-        self._changed()
+        self._changed(tuple({key for key in (old_key, new_key) if key is not None}))
 
     def set_pod(self, _key: str, before: Pod | None, now: Pod | None) -> None:
-        """A Pod came, changed or went; only `pods verified` needs them."""
+        """A Pod came, changed or went."""
         old = _pod_place(before)
         new = _pod_place(now)
         if old == new:
@@ -161,24 +219,24 @@ class Index:
         if new is not None:
             counts = self._pods.setdefault(new[0], {})
             counts[new[1]] = counts.get(new[1], 0) + 1
-        self._changed()
+        self._changed(())
 
     def _remove_slice(self, key: Key, name: str, targets: tuple[Target, ...]) -> None:
         slices = self._slices[key]
         del slices[name]
         if not slices:
             del self._slices[key]
-        self._targets.pop(key, None)
+        self._endpoints.pop(key, None)
         for target in targets:
-            _decrement(self._by_address, target.address, key)
+            _decrement(self._by_address, target.packed, key)
 
-    def _changed(self) -> None:
+    def _changed(self, services: tuple[Key, ...] | None) -> None:
         self.serial = int(time.time())
         for listener in self._listeners:
-            listener()
+            listener(services)
 
 
-def _decrement(table: dict[str, dict[_K, int]], address: str, key: _K) -> None:
+def _decrement(table: dict[bytes, dict[_K, int]], address: bytes, key: _K) -> None:
     counts = table[address]
     counts[key] -= 1
     if not counts[key]:
@@ -194,28 +252,25 @@ def _service_key(item: EndpointSlice | None) -> Key | None:
     return namespace.encode(), name.encode()
 
 
-def _pod_place(pod: Pod | None) -> tuple[str, bytes] | None:
-    if pod is None or not pod.ip or pod.finished:
-        return None
-    return pod.ip, pod.namespace.encode()
+def _pod_place(pod: Pod | None) -> tuple[bytes, bytes] | None:
+    """Address and namespace; pods that have ended or are about to are no longer known by their address."""
+    packed = None if pod is None or pod.finished or pod.terminating else packed_address(pod.ip)
+    return None if pod is None or packed is None else (packed, pod.namespace.encode())
 
 
 def _service_entry(key: Key, service: Service) -> ServiceEntry:
     spec = service.spec
     external = spec.external_name if spec.type == "ExternalName" else ""
-    addresses: tuple[str, ...] = ()
-    if service.has_cluster_ip:
-        addresses = tuple(address for address in (spec.cluster_ips or (spec.cluster_ip,)) if address)
+    addresses = (spec.cluster_ips or (spec.cluster_ip,)) if service.has_cluster_ip else ()
     return ServiceEntry(
         key,
-        service.headless and not external,
+        service.headless and spec.type != "ExternalName",
         external,
-        addresses,
-        tuple(ip_address(address).packed for address in addresses),
+        families(packed for address in addresses if (packed := packed_address(address)) is not None),
         tuple(
             Port(port.port, port.name.lower().encode(), port.protocol.lower().encode()) for port in spec.ports
         ),
-        tuple(sorted(service.metadata.labels.items())),
+        service.metadata.labels,
     )
 
 
@@ -230,12 +285,18 @@ def _targets(item: EndpointSlice) -> Iterable[Target]:
     for endpoint in item.endpoints:
         if not endpoint.ready:
             continue
-        pod = endpoint.target_ref.name if endpoint.target_ref and endpoint.target_ref.kind == "Pod" else ""
+        hostname = _label(endpoint.hostname)
+        reference = endpoint.target_ref
+        pod_name = _label(reference.name) if reference is not None and reference.kind == "Pod" else b""
         for address in endpoint.addresses:
-            yield Target(
-                address,
-                ip_address(address).packed,
-                ports,
-                (endpoint.hostname or "").lower().encode(),
-                pod.lower().encode(),
-            )
+            packed = packed_address(address)
+            if packed is None:
+                continue
+            name = hostname or dashed(address).lower().encode()
+            yield Target(packed, ports, name, hostname or pod_name or name)
+
+
+def _label(text: str | None) -> bytes:
+    """A name as a label in lower case; none at all where it would be no single label."""
+    label = (text or "").lower().encode()
+    return label if len(label) <= MAX_LABEL and b"." not in label else b""

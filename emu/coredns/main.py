@@ -106,7 +106,10 @@ class _Process:
         await self._all_pods.wait()
         pods = Reflector(client, Pod)
         pods.subscribe(self._index.set_pod)
-        await pods.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pods.run())
+            await pods.synced.wait()
+            self._index.set_pods_synced()
 
     async def _feed_clients(self, client: Client) -> None:
         """Only what names the client wants all pods, and less of them."""

@@ -67,7 +67,7 @@ class Server:
         self.facts = facts
         self.configuration = Configuration({}, [], [], set())
         self._responders: dict[int, Responder] = {}
-        facts.index.subscribe(self._forget)
+        facts.index.subscribe(lambda _services: self._forget())
         facts.metrics.before_scrape(self._fold)
 
     def responder(self, port: int) -> Responder:

@@ -214,6 +214,8 @@ async def test_pods_verified_needs_the_pod(cluster, start):
     cluster.pod("a", "127.244.1.2")
     server = await start(COREFILE.replace("insecure", "verified"))
     assert (await server.ask(f"127-244-1-2.default.pod.{Z}")).answer
+    assert (await server.ask(f"127-244-9-9.default.pod.{Z}")).rcode() == dns.rcode.SERVFAIL
+    cluster.index.set_pods_synced()
     assert (await server.ask(f"127-244-9-9.default.pod.{Z}")).rcode() == dns.rcode.NXDOMAIN
 
 

@@ -1,20 +1,22 @@
-"""kubernetes: answers for Services, endpoints and pods of the cluster. See README.md."""
+"""kubernetes: answers for Services, endpoints and pods of the cluster. See kubernetes.md."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
 
-from emu.core.selectors import parse_label_selector
 from emu.coredns import codec
 from emu.coredns.chain import Answer, Plugin, Query, Reply
-from emu.coredns.codec import CNAME, NXDOMAIN, SERVFAIL, SOA, Record
-from emu.coredns.corefile import Directive, Line
+from emu.coredns.codec import CNAME, NOERROR, NXDOMAIN, SERVFAIL, Record
+from emu.coredns.corefile import Directive
 from emu.coredns.environment import Environment
-from emu.coredns.plugins.kubernetes.lookup import Found, Lookup, Options
+from emu.coredns.index import Key
+from emu.coredns.plugins.kubernetes.lookup import Lookup
+from emu.coredns.plugins.kubernetes.options import Options, parse_options
+from emu.coredns.plugins.kubernetes.records import UNKNOWN, Found
 
-MAX_ALIASES = 10
+MAX_LINKS = 11
+"""The longest chain of aliases that is followed (25)."""
 _REVERSE = (b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0")
-_IGNORED = ("endpoint", "tls", "kubeconfig", "namespace_labels", "apiserver_qps", "apiserver_burst")
 
 
 class Kubernetes(Plugin):
@@ -27,38 +29,38 @@ class Kubernetes(Plugin):
         environment: Environment,
         zones: list[bytes],
         options: Options,
-        fallthrough: tuple[bytes, ...] | None,
+        fallthrough: tuple[bytes, ...],
     ) -> None:
         facts = environment.facts
+        primary = next(zone for zone in zones if not zone.endswith(_REVERSE))
         self._index = facts.index
-        self._lookup = Lookup(facts.index, options, facts.dns_pods)
-        self._zones = sorted(zones, key=len, reverse=True)
-        self._primary = next(zone for zone in zones if not zone.endswith(_REVERSE))
+        self._lookup = Lookup(facts.index, options, primary, facts.dns_pods)
+        self._zones = tuple(sorted(set(zones), key=len, reverse=True))
         self._fallthrough = fallthrough
-        if options.pods == "verified":
+        self._verified = options.pods == "verified"
+        if self._verified:
             self.search_zones = tuple(zone for zone in zones if not zone.endswith(_REVERSE))
 
     @property
     def ready(self) -> bool:
         """Once all objects are in."""
-        return self._index.synced
+        return self._index.synced and (self._index.pods_synced or not self._verified)
 
     def answer(self, query: Query) -> Answer:
         """Answer names in the plugin's zones; others, and missing ones that may fall through, go on."""
         request = query.request
-        zone = self._zone_of(request.key)
+        key = request.key
+        zone = self._zone_of(key)
         if zone is None:
             return None
-        found = self._find(request.name, zone, request.type)
-        if found is None:
-            if self._index.synced and self._falls_through(request.key):
-                return None
-            return self._negative(request.name, zone, NXDOMAIN)
+        found = self._find(request.name, key, zone, request.type)
         if found.target:
-            return self._follow(query, zone, found)
-        if not found.answer:
-            return self._negative(request.name, zone, codec.NOERROR)
-        return self._reply(list(found.answer), list(found.additional))
+            return self._follow(query, found)
+        if found.answer:
+            return _reply(list(found.answer), list(found.additional), found.services)
+        if not found.exists and self._knows(found) and self._falls_through(key):
+            return None
+        return self._negative(request.name, zone, found, [], found.services)
 
     def zone_names(self, zone: bytes) -> Iterable[bytes] | None:
         """The names of Services and of their ports; CoreDNS does not transfer names of pods."""
@@ -72,61 +74,77 @@ class Kubernetes(Plugin):
         return names
 
     def _zone_of(self, key: bytes) -> bytes | None:
-        return next((zone for zone in self._zones if codec.is_below(key, zone)), None)
+        for zone in self._zones:
+            if key.endswith(zone) and codec.is_below(key, zone):
+                return zone
+        return None
+
+    def _knows(self, found: Found) -> bool:
+        """Whether what was not found does not exist: before all objects are in, it may (43)."""
+        return self._index.synced and found is not UNKNOWN
 
     def _falls_through(self, key: bytes) -> bool:
-        zones = self._fallthrough
-        return zones is not None and any(codec.is_below(key, zone) for zone in zones)
+        return bool(self._fallthrough) and any(codec.is_below(key, zone) for zone in self._fallthrough)
 
-    def _find(self, name: bytes, zone: bytes, qtype: int) -> Found | None:
-        if not zone.endswith(_REVERSE):
-            return self._lookup.find(name, len(zone), qtype)
-        if len(name) == len(zone):
-            return Found((self._lookup.soa(name),)) if qtype == SOA else Found()
-        return self._lookup.pointers(name, qtype, self._primary)
+    def _find(self, name: bytes, key: bytes, zone: bytes, qtype: int) -> Found:
+        find = self._lookup.reverse if key.endswith(_REVERSE) else self._lookup.find
+        return find(name, key, len(zone), qtype)
 
-    def _reply(self, answer: list[Record], additional: list[Record]) -> Reply:
-        return Reply(
-            answer=answer, additional=additional, authoritative=True, plugin=self.name, constant=True
-        )
-
-    def _negative(self, name: bytes, zone: bytes, rcode: int, answer: list[Record] | None = None) -> Reply:
-        if not self._index.synced:  # what is not known yet may exist
+    def _negative(
+        self, name: bytes, zone: bytes, found: Found, links: list[Record], services: tuple[Key, ...] | None
+    ) -> Reply:
+        """NODATA or NXDOMAIN, after the links that led to the name (RFC 6604, section 3)."""
+        if not self._knows(found):
             error = LookupError("the objects of the cluster are not all in yet")
             return Reply(SERVFAIL, plugin=self.name, error=error)
-        soa = self._lookup.soa(name[len(name) - len(zone) :])
-        return Reply(rcode, answer or [], [soa], authoritative=True, plugin=self.name, constant=True)
+        return Reply(
+            NOERROR if found.exists else NXDOMAIN,
+            links,
+            [self._lookup.soa(name[len(name) - len(zone) :])],
+            authoritative=True,
+            plugin=self.name,
+            constant=True,
+            services=services,
+        )
 
-    def _follow(self, query: Query, zone: bytes, found: Found) -> Answer:
+    def _follow(self, query: Query, found: Found) -> Answer:
         """Complete an alias: in these zones at once, elsewhere through the server (RFC 1034, 4.3.2)."""
-        records = list(found.answer)
-        for _ in range(MAX_ALIASES):
+        request = query.request
+        links = list(found.answer)
+        services = found.services
+        while True:
             target = found.target
-            inner = self._zone_of(target.lower())
-            if inner is None:
-                return self._outside(query, records, target)
-            nxt = self._find(target, inner, query.request.type)
-            if nxt is None:
-                return self._negative(target, inner, NXDOMAIN, records)  # RFC 6604, section 3
-            if not nxt.target:
-                if not nxt.answer:
-                    return self._negative(target, inner, codec.NOERROR, records)
-                return self._reply(records + list(nxt.answer), list(nxt.additional))
-            records += nxt.answer
-            found = nxt
-        return self._negative(query.request.name, zone, codec.NOERROR)
+            key = target.lower()
+            zone = self._zone_of(key)
+            if zone is None:
+                return self._outside(query, links, target)
+            found = self._find(target, key, zone, request.type)
+            if found.target and len(links) == MAX_LINKS:
+                # Too long or a loop: the name exists, and has nothing.
+                links, found = [], Found()
+                target = request.name
+                zone = self._zone_of(request.key) or zone
+            if not found.exists and self._knows(found) and self._falls_through(key):
+                return self._outside(query, links, target)
+            services = None if services is None or found.services is None else services + found.services
+            links += found.answer
+            if found.target:
+                continue
+            if found.answer:
+                return _reply(links, list(found.additional), services)
+            return self._negative(target, zone, found, links, services)
 
-    def _outside(self, query: Query, records: list[Record], target: bytes) -> Awaitable[Reply | None]:
+    def _outside(self, query: Query, links: list[Record], target: bytes) -> Awaitable[Reply | None]:
         async def complete() -> Reply:
-            reply = self._reply(records, [])
+            reply = _reply(links, [], None)
             reply.constant = False
-            if query.lookup is None or query.depth >= MAX_ALIASES:
+            if query.lookup is None or query.depth >= MAX_LINKS:
                 return reply
             upstream = await query.lookup(query, target, query.request.type)
-            if upstream.rcode in (codec.NOERROR, NXDOMAIN):
-                reply.rcode = upstream.rcode
-                reply.answer = records + upstream.answer
-                reply.truncated = upstream.truncated
+            if upstream.plugin:  # else nothing here is there for the name, and the alias is all that is known
+                reply.rcode = upstream.rcode  # 27, RFC 6604
+                reply.answer = links + upstream.answer
+                reply.truncated = upstream.truncated  # 30
                 if not upstream.answer or upstream.answer[-1].type == CNAME:
                     reply.authority = upstream.authority
             return reply
@@ -134,44 +152,30 @@ class Kubernetes(Plugin):
         return complete()
 
 
+def _reply(answer: list[Record], additional: list[Record], services: tuple[Key, ...] | None) -> Reply:
+    return Reply(
+        NOERROR,
+        answer,
+        [],
+        additional,
+        authoritative=True,
+        plugin=Kubernetes.name,
+        constant=True,
+        services=services,
+    )
+
+
 def setup(directive: Directive, environment: Environment) -> Kubernetes:
     """`kubernetes [ZONES...] { ... }`."""
     zones = [codec.to_wire(zone) for zone in environment.zones_of(directive, directive.args)]
     if all(zone.endswith(_REVERSE) for zone in zones):
         raise directive.error("at least one zone that is not a reverse zone is needed")
-    options = Options()
-    fallthrough: tuple[bytes, ...] | None = None
+    options = parse_options(directive, [line for line in directive.block if line.name != "fallthrough"])
+    fallthrough: tuple[bytes, ...] = ()
     for line in directive.block:
         if line.name == "fallthrough":
             names = environment.zones_of(directive, line.args) if line.args else ["."]
             fallthrough = tuple(codec.to_wire(name) for name in names)
-        elif line.name in _IGNORED:
-            raise directive.error(f'"{line.name}" has no meaning here: remove it', line.number)
-        else:
-            options = _option(directive, line, options)
     if options.pods == "verified":
         environment.facts.watch_pods()
     return Kubernetes(environment, zones, options, fallthrough)
-
-
-def _option(directive: Directive, line: Line, options: Options) -> Options:
-    args = line.args
-    match line.name, args:
-        case "pods", ("disabled" | "insecure" | "verified" as mode,):
-            return options._replace(pods=mode)
-        case "ttl", (text,) if text.isdigit() and int(text) <= 3600:
-            return options._replace(ttl=int(text))
-        case "namespaces", (_, *_):
-            return options._replace(namespaces=frozenset(name.encode() for name in args))
-        case "labels", (_, *_):
-            try:
-                return options._replace(labels=parse_label_selector(" ".join(args)).matches)
-            except ValueError as error:
-                raise directive.error(str(error), line.number) from None
-        case "endpoint_pod_names", ():
-            return options._replace(endpoint_pod_names=True)
-        case "ignore", ("empty_service",):
-            return options._replace(ignore_empty_service=True)
-        case "noendpoints", ():
-            return options._replace(endpoints=False)
-    raise directive.error(f'"{" ".join((line.name, *args))}" is not an option', line.number)
