@@ -36,8 +36,10 @@ class Cluster:
         self.index = Index()
         self._numbers = itertools.count()
 
-    def namespace(self, name):
-        self.index.set_namespace(name, None, _view(Namespace, name))
+    def namespace(self, name, labels=None):
+        namespace = _view(Namespace, name, "", labels)
+        self.index.set_namespace(name, None, namespace)
+        return namespace
 
     def service(self, name, namespace="default", labels=None, **spec):
         service = _view(Service, name, namespace, labels, spec=spec)
@@ -45,21 +47,35 @@ class Cluster:
         return service
 
     def endpoints(self, service, addresses, namespace="default", ports=(), address_type="IPv4"):
-        item = _view(
+        name = f"{service}-{next(self._numbers)}"
+        item = self.slice_of(service, addresses, namespace, ports, address_type, name)
+        self.index.set_slice(item.key, None, item)
+        return item
+
+    def slice_of(self, service, addresses, namespace="default", ports=(), address_type="IPv4", name="slice"):
+        """An EndpointSlice that is not fed yet. Endpoints may be mere addresses."""
+        return _view(
             EndpointSlice,
-            f"{service}-{next(self._numbers)}",
+            name,
             namespace,
             {"kubernetes.io/service-name": service},
             addressType=address_type,
             endpoints=[{"addresses": [a]} if isinstance(a, str) else a for a in addresses],
             ports=list(ports),
         )
-        self.index.set_slice(item.key, None, item)
-        return item
 
     def pod(self, name, address, namespace="default"):
-        pod = _view(Pod, name, namespace, status={"podIP": address, "phase": "Running"})
+        pod = self.pod_of(name, address, namespace)
         self.index.set_pod(pod.key, None, pod)
+        return pod
+
+    def pod_of(self, name, address, namespace="default", **metadata):
+        """A running pod that is not fed yet."""
+        document = {
+            "metadata": {"name": name, "namespace": namespace, **metadata},
+            "status": {"podIP": address, "phase": "Running"},
+        }
+        return msgspec.convert(document, Pod)
 
 
 def _view(kind, name, namespace="", labels=None, **fields):

@@ -58,7 +58,7 @@ class Kubernetes(Plugin):
             return self._follow(query, found)
         if found.answer:
             return _reply(list(found.answer), list(found.additional), found.services)
-        if not found.exists and self._knows(found) and self._falls_through(key):
+        if not found.exists and self._falls_through(key) and self._knows(found):
             return None
         return self._negative(request.name, zone, found, [], found.services)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from emu.coredns.codec import AAAA, MAX_NAME, SOA, SRV, A, Record
 from emu.coredns.index import Key, Port
@@ -12,11 +15,11 @@ _SOA_TTL_LIMIT = 300
 _SOA_TIMES = (7200, 1800, 86400)
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True):
     """What a name has of the asked type. No records: the name exists and lacks the type (NODATA)."""
 
-    answer: tuple[Record, ...] = ()
-    additional: tuple[Record, ...] = ()
+    answer: Sequence[Record] = ()
+    additional: Sequence[Record] = ()
     exists: bool = True
     """False: there is no such name (NXDOMAIN)."""
     services: tuple[Key, ...] | None = ()
@@ -38,7 +41,7 @@ class Host(NamedTuple):
     packed: bytes
 
 
-class Question(NamedTuple):
+class Question(msgspec.Struct, frozen=True):
     """What is asked: the name as it was spelt, its zone, the type; and the TTL of answers."""
 
     name: bytes
@@ -59,7 +62,7 @@ class Question(NamedTuple):
         """The A or AAAA records among the addresses; NODATA for other types (9, 39)."""
         name, qtype, ttl = self.name, self.type, self.ttl
         records = [Record(name, qtype, ttl, packed) for packed in by_type.get(qtype, ())]
-        return Found(tuple(records), (), True, services)
+        return Found(records, (), True, services)
 
     def srv(self, pairs: list[tuple[Host, Port]], services: tuple[Key, ...]) -> Found:
         """SRV records, weighted by their number before equal ones collapse (14), and their addresses."""
