@@ -66,7 +66,7 @@ def space(cluster):
     return space
 
 
-def query(space, name, rdtype="A", *, at="", source="127.0.0.1", tcp=False, **options):
+def query(space, name, rdtype="A", *, at="", source="127.0.0.1", tcp=False, seconds=3.0, **options):
     """The reply to a question, asked of the cluster's DNS at 127.0.0.1 where no other address is given."""
     config = space.cluster.settings.config
     where, port = (at, 53) if at else ("127.0.0.1", config.fixed_ports.dns)
@@ -74,7 +74,7 @@ def query(space, name, rdtype="A", *, at="", source="127.0.0.1", tcp=False, **op
         name if isinstance(name, dns.message.Message) else dns.message.make_query(name, rdtype, **options)
     )
     send = dns.query.tcp if tcp else dns.query.udp
-    return send(message, where, timeout=3, port=port, source=source)
+    return send(message, where, timeout=seconds, port=port, source=source)
 
 
 def addresses(space, name, rdtype="A", **options) -> set[str]:
@@ -372,6 +372,30 @@ def test_dig_from_a_pods_address(space, dig):
 def test_53_addresses_come_in_random_order(space):
     first = {query(space, f"pods.{SVC}").answer[0][0].address for _ in range(40)}
     assert first == {space.ip("one"), space.ip("two")}
+
+
+def test_43_without_the_api_server_the_last_answers_go_on_and_nothing_is_denied_before_the_first(space):
+    cluster = space.cluster
+    vip = space.vip("web")
+    cluster.kill("apiserver", hold=True)
+    try:
+        assert addresses(space, f"web.{SVC}") == {vip}
+        assert query(space, f"missing.{SVC}").rcode() == dns.rcode.NXDOMAIN
+        cluster.kill("coredns")
+        cluster.until(lambda: rcode(space, f"web.{SVC}") == dns.rcode.SERVFAIL, what="DNS is back")
+        assert rcode(space, f"missing.{SVC}") == dns.rcode.SERVFAIL
+    finally:
+        cluster.start("apiserver")
+    cluster.until(lambda: addresses(space, f"web.{SVC}") == {vip}, what="the objects are in")
+    cluster.until(lambda: rcode(space, f"missing.{SVC}") == dns.rcode.NXDOMAIN, what="the objects are in")
+
+
+def rcode(space, name) -> dns.rcode.Rcode | None:
+    """The rcode for a name, None while nobody answers."""
+    try:
+        return query(space, name, seconds=0.2).rcode()
+    except (dns.exception.Timeout, ConnectionError):
+        return None
 
 
 def test_54_answers_are_never_staler_than_the_api(space):
