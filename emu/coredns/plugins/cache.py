@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
 import time
 from collections.abc import Callable
 
 import msgspec
 
 from emu.coredns import codec
-from emu.coredns.chain import Answer, Plugin, Query, Reply
-from emu.coredns.codec import NOERROR, NXDOMAIN, SERVFAIL, SOA, Record
+from emu.coredns.chain import Answer, Plugin, Query, Reply, Section
+from emu.coredns.codec import NOERROR, NXDOMAIN, SERVFAIL, SOA
 from emu.coredns.corefile import Directive, Line
 from emu.coredns.environment import Environment
+from emu.coredns.families import Families, Family
 from emu.coredns.values import natural, seconds
 
 Key = tuple[bytes, int, int, bool, bool]
-_SERVFAIL_SECONDS = 5
+CAPACITY = 9984
+SUCCESS, DENIAL = "success", "denial"
+_MAX_SUCCESS, _MAX_DENIAL, _MIN_TTL = 3600, 1800, 5
+_MAX_SERVFAIL = 300
+
+_LABELS = ("server", "zones", "view")
+_TYPED = ("server", "type", "zones", "view")
+ENTRIES = Family("coredns_cache_entries", "The number of elements in the cache.", _TYPED, "gauge")
+REQUESTS = Family("coredns_cache_requests", "The count of cache requests.", _LABELS)
+HITS = Family("coredns_cache_hits", "The count of cache hits.", _TYPED)
+MISSES = Family(
+    "coredns_cache_misses",
+    "The count of cache misses. Deprecated, derive misses from cache hits/requests counters.",
+    _LABELS,
+)
+PREFETCHES = Family(
+    "coredns_cache_prefetch", "The number of times the cache has prefetched a cached item.", _LABELS
+)
+STALE = Family(
+    "coredns_cache_served_stale", "The number of requests served from stale cache entries.", _LABELS
+)
+EVICTIONS = Family("coredns_cache_evictions", "The count of cache evictions.", _TYPED)
 
 
 class Limits(msgspec.Struct):
@@ -23,8 +48,35 @@ class Limits(msgspec.Struct):
 
     capacity: int
     ttl: int
-    min_ttl: int = 5
+    min_ttl: int = _MIN_TTL
     disabled: tuple[bytes, ...] = ()
+
+
+class Options(msgspec.Struct):
+    """The directive's options. Times in seconds."""
+
+    success: Limits
+    denial: Limits
+    servfail: int = 5
+    keep_ttl: bool = False
+    prefetch: int = 0
+    """Hits that make a reply worth refreshing before its time; 0 is never."""
+    prefetch_gap: float = 60
+    prefetch_percent: int = 10
+    stale: float = 0
+    """How long after its time a reply may be served."""
+    verify: bool = False
+    """Whether a stale reply is served only where there is no new one."""
+
+
+class Item(msgspec.Struct):
+    """A reply that is kept: for how many seconds, since when, and how often it was asked for."""
+
+    reply: Reply
+    ttl: int
+    stored: float
+    hits: int = 0
+    last: float = 0.0
 
 
 class Cache(Plugin):
@@ -34,66 +86,145 @@ class Cache(Plugin):
     every_class = True
 
     def __init__(
-        self, zones: list[bytes], success: Limits, denial: Limits, clock: Callable[[], float] = time.monotonic
+        self,
+        zones: list[bytes],
+        options: Options,
+        families: Families,
+        server: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._zones = zones
-        self._success = success
-        self._denial = denial
+        self._options = options
+        self._families = families
+        self._labels = (server, ",".join(codec.to_text(zone) for zone in zones), "")
         self._clock = clock
-        self._kept: tuple[dict[Key, tuple[float, Reply]], dict[Key, tuple[float, Reply]]] = ({}, {})
+        self._kept: dict[str, dict[Key, Item]] = {SUCCESS: {}, DENIAL: {}}
+        self._refreshing: dict[Key, asyncio.Task[None]] = {}
+
+    async def stop(self) -> None:
+        """Refresh nothing any more."""
+        for task in list(self._refreshing.values()):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     def answer(self, query: Query) -> Answer:
-        """A kept reply that has not expired, with its TTLs counted down."""
+        """A kept reply with its TTLs counted down, or one that is stale where that is allowed."""
+        if codec.matching_zone(query.request.key, self._zones) is None:
+            return None
+        self._families.increase(REQUESTS, *self._labels)
         key = _key(query)
         now = self._clock()
-        for kept in self._kept:
-            stored, reply = kept.get(key, (0.0, None))
-            if reply is None:
+        for kind, kept in self._kept.items():
+            item = kept.get(key)
+            if item is None:
                 continue
-            age = int(now - stored)
-            if age >= _lifetime(reply):
-                del kept[key]
-                continue
-            return msgspec.structs.replace(
-                reply,
-                answer=_aged(reply.answer, age),
-                authority=_aged(reply.authority, age),
-                additional=_aged(reply.additional, age),
-                plugin=self.name,
-            )
+            left = item.ttl - int(now - item.stored)
+            if left > 0:
+                self._families.increase(HITS, *self._typed(kind))
+                if self._is_popular(item, left, now) and self._refresh(key, query):
+                    self._families.increase(PREFETCHES, *self._labels)
+                return self._served(item.reply, left)
+            if now - item.stored - item.ttl < self._options.stale:
+                return self._stale(key, query, item, kind)
+            self._drop(kind, key)
+        self._families.increase(MISSES, *self._labels)
         return None
 
     def finish(self, query: Query, reply: Reply) -> Reply:
         """Keep the reply, with its TTLs brought within the limits."""
-        denial = not (reply.rcode == NOERROR and reply.answer)
-        limits = self._denial if denial else self._success
-        key = query.request.key
-        if (
-            reply.constant
-            or reply.personal
-            or reply.truncated
-            or reply.rcode not in (NOERROR, NXDOMAIN, SERVFAIL)
-            or not any(codec.is_below(key, zone) for zone in self._zones)
-            or any(codec.is_below(key, zone) for zone in limits.disabled)
-            or (denial and reply.rcode != SERVFAIL and not any(item.type == SOA for item in reply.authority))
-        ):
+        return self._store(_key(query), query, reply)
+
+    def _store(self, key: Key, query: Query, reply: Reply) -> Reply:
+        kind = SUCCESS if reply.rcode == NOERROR and reply.answer else DENIAL
+        limits = self._options.success if kind == SUCCESS else self._options.denial
+        if not self._is_kept(query.request.key, reply, kind, limits):
             return reply
         if reply.rcode == SERVFAIL:
-            if reply.error is not None:
-                return reply
-            limits = Limits(limits.capacity, _SERVFAIL_SECONDS, 0)
-        kept = self._kept[denial]
-        kept.pop(_key(query), None)
+            ttl = self._options.servfail
+        else:
+            ttl = max(limits.min_ttl, min(_minimal_ttl(reply, kind), limits.ttl))
+        if ttl <= 0:
+            return reply
+        self._drop(DENIAL if kind == SUCCESS else SUCCESS, key)
+        kept = self._kept[kind]
+        old = kept.pop(key, None)
         while len(kept) >= max(1, limits.capacity):
             del kept[next(iter(kept))]
-        bounded = msgspec.structs.replace(
-            reply,
-            answer=_bounded(reply.answer, limits),
-            authority=_bounded(reply.authority, limits),
-            additional=_bounded(reply.additional, limits),
-        )
-        kept[_key(query)] = (self._clock(), bounded)
-        return bounded
+            self._families.increase(EVICTIONS, *self._typed(kind))
+        now = self._clock()
+        hits, last = (old.hits, old.last) if old is not None else (0, now)
+        kept[key] = Item(reply, ttl, now, hits, last)
+        self._families.set(ENTRIES, *self._typed(kind), value=len(kept))
+        return reply if self._options.keep_ttl else _with_ttl(reply, ttl)
+
+    def _is_kept(self, name: bytes, reply: Reply, kind: str, limits: Limits) -> bool:
+        if reply.constant or reply.personal or reply.truncated or reply.error is not None:
+            return False
+        if reply.rcode not in (NOERROR, NXDOMAIN, SERVFAIL):
+            return False
+        if codec.matching_zone(name, self._zones) is None or codec.matching_zone(name, limits.disabled):
+            return False
+        has_soa = any(item.type == SOA for item in reply.authority)
+        return kind == SUCCESS or reply.rcode == SERVFAIL or has_soa  # RFC 2308, section 5
+
+    def _served(self, reply: Reply, left: int) -> Reply:
+        # AA as in CoreDNS: some clients throw away what is not authoritative.
+        shown = reply if self._options.keep_ttl and left else _with_ttl(reply, left)
+        return msgspec.structs.replace(shown, authoritative=True, plugin=self.name)
+
+    def _stale(self, key: Key, query: Query, item: Item, kind: str) -> Answer:
+        stale = self._served(item.reply, 0)
+        if not self._options.verify:
+            self._refresh(key, query)
+            self._served_stale(kind)
+            return stale
+        return self._verified(key, query, stale, kind)
+
+    async def _verified(self, key: Key, query: Query, stale: Reply, kind: str) -> Reply:
+        found = self.below(query)
+        reply = found if isinstance(found, Reply) else await found
+        if reply.rcode == SERVFAIL:
+            self._served_stale(kind)
+            return stale
+        return self._store(key, query, reply)
+
+    def _served_stale(self, kind: str) -> None:
+        self._families.increase(HITS, *self._typed(kind))
+        self._families.increase(STALE, *self._labels)
+
+    def _is_popular(self, item: Item, left: int, now: float) -> bool:
+        options = self._options
+        if not options.prefetch:
+            return False
+        item.hits = item.hits + 1 if now - item.last < options.prefetch_gap else 1
+        item.last = now
+        threshold = math.ceil(item.ttl * options.prefetch_percent / 100)
+        return item.hits >= options.prefetch and left <= threshold
+
+    def _refresh(self, key: Key, query: Query) -> bool:
+        """Ask the plugins below in the background, once at a time; a failure leaves what is kept."""
+        if key in self._refreshing:
+            return False
+
+        async def refresh() -> None:
+            found = self.below(msgspec.structs.replace(query, observers=()))
+            reply = found if isinstance(found, Reply) else await found
+            if reply.rcode != SERVFAIL:
+                self._store(key, query, reply)
+
+        task = asyncio.get_running_loop().create_task(refresh())
+        self._refreshing[key] = task
+        task.add_done_callback(lambda _: self._refreshing.pop(key, None))
+        return True
+
+    def _drop(self, kind: str, key: Key) -> None:
+        if self._kept[kind].pop(key, None) is not None:
+            self._families.set(ENTRIES, *self._typed(kind), value=len(self._kept[kind]))
+
+    def _typed(self, kind: str) -> tuple[str, ...]:
+        server, zones, view = self._labels
+        return server, kind, zones, view
 
 
 def _key(query: Query) -> Key:
@@ -107,48 +238,88 @@ def _key(query: Query) -> Key:
     )
 
 
-def _lifetime(reply: Reply) -> int:
+def _minimal_ttl(reply: Reply, kind: str) -> int:
+    """The smallest TTL; of a denial also the SOA's minimum (RFC 2308, section 5)."""
     ttls = [record.ttl for section in (reply.answer, reply.authority, reply.additional) for record in section]
-    return min(ttls, default=_SERVFAIL_SECONDS)
+    if kind == DENIAL:
+        ttls += [int.from_bytes(record.rdata[-4:]) for record in reply.authority if record.type == SOA]
+    return min(ttls, default=_MIN_TTL)
 
 
-def _aged(section: list[Record], age: int) -> list[Record]:
-    return [record._replace(ttl=record.ttl - age) for record in section] if age else section
+def _with_ttl(reply: Reply, ttl: int) -> Reply:
+    def section(records: Section) -> Section:
+        return [record._replace(ttl=ttl) for record in records]
 
-
-def _bounded(section: list[Record], limits: Limits) -> list[Record]:
-    return [
-        record._replace(ttl=max(limits.min_ttl, min(record.ttl, limits.ttl)) if limits.ttl else record.ttl)
-        for record in section
-    ]
+    return msgspec.structs.replace(
+        reply,
+        answer=section(reply.answer),
+        authority=section(reply.authority),
+        additional=section(reply.additional),
+    )
 
 
 def setup(directive: Directive, environment: Environment) -> Cache:
-    """`cache [TTL] [ZONES...] { success|denial CAPACITY [TTL [MINTTL]]; disable ... }`."""
+    """`cache [TTL] [ZONES...] { success|denial|prefetch|serve_stale|servfail|disable|keepttl ... }`."""
     args = directive.args
     ttl = None
     if args and args[0].isdigit():
         ttl, args = int(args[0]), args[1:]
-    zones = [codec.to_wire(zone) for zone in environment.zones_of(directive, args)]
-    limits = {
-        "success": Limits(9984, min(3600, ttl) if ttl is not None else 3600),
-        "denial": Limits(9984, min(1800, ttl) if ttl is not None else 1800),
-    }
+        if not ttl:
+            raise directive.error("a TTL is at least 1 second")
+    zones = environment.wire_zones(directive, args)
+    options = Options(
+        Limits(CAPACITY, min(_MAX_SUCCESS, ttl or _MAX_SUCCESS)),
+        Limits(CAPACITY, min(_MAX_DENIAL, ttl or _MAX_DENIAL)),
+    )
     for line in directive.block:
-        _option(directive, environment, line, limits)
-    return Cache(zones, limits["success"], limits["denial"])
+        _option(directive, environment, line, options)
+    return Cache(zones, options, environment.facts.metrics.families, environment.server)
 
 
-def _option(directive: Directive, environment: Environment, line: Line, limits: dict[str, Limits]) -> None:
-    if line.name in limits and 1 <= len(line.args) <= 3:
-        chosen = limits[line.name]
-        chosen.capacity = natural(directive, line.args[0], line.number)
-        if len(line.args) > 1:
-            chosen.ttl = int(seconds(directive, line.args[1], line.number))
-        if len(line.args) > 2:
-            chosen.min_ttl = int(seconds(directive, line.args[2], line.number))
-    elif line.name == "disable" and line.args and line.args[0] in limits:
-        names = environment.zones_of(directive, line.args[1:])
-        limits[line.args[0]].disabled = tuple(codec.to_wire(name) for name in names)
-    else:
-        raise directive.error(f'"{" ".join((line.name, *line.args))}" is not an option', line.number)
+def _option(directive: Directive, environment: Environment, line: Line, options: Options) -> None:
+    limits = {SUCCESS: options.success, DENIAL: options.denial}
+    number = line.number
+    match line.name, line.args:
+        case "success" | "denial", (capacity, *times) if len(times) <= 2:
+            chosen = limits[line.name]
+            chosen.capacity = natural(directive, capacity, number)
+            if times:
+                chosen.ttl = int(seconds(directive, times[0], number))
+            if len(times) > 1:
+                chosen.min_ttl = int(seconds(directive, times[1], number))
+        case "disable", ("success" | "denial" as kind, *names):
+            limits[kind].disabled = tuple(environment.wire_zones(directive, tuple(names)))
+        case "servfail", (text,):
+            options.servfail = int(seconds(directive, text, number))
+            if options.servfail > _MAX_SERVFAIL:
+                raise directive.error("servfail is 5 minutes at most", number)
+        case "keepttl", ():
+            options.keep_ttl = True
+        case _:
+            _refresh_option(directive, line, options)
+
+
+def _refresh_option(directive: Directive, line: Line, options: Options) -> None:
+    number = line.number
+    match line.name, line.args:
+        case "prefetch", (amount, *more) if len(more) <= 2:
+            options.prefetch = natural(directive, amount, number)
+            if more:
+                options.prefetch_gap = seconds(directive, more[0], number)
+            if len(more) > 1:
+                options.prefetch_percent = _percent(directive, more[1], number)
+        case "serve_stale", words if len(words) <= 2:
+            options.stale = seconds(directive, words[0], number) if words else 3600
+            if len(words) > 1:
+                if words[1] not in ("verify", "immediate"):
+                    raise directive.error(f'"{words[1]}" is neither verify nor immediate', number)
+                options.verify = words[1] == "verify"
+        case _:
+            raise directive.error(f'"{" ".join((line.name, *line.args))}" is not an option', number)
+
+
+def _percent(directive: Directive, text: str, line: int) -> int:
+    number = text.removesuffix("%")
+    if number == text or not number.isdigit() or not 10 <= int(number) <= 90:
+        raise directive.error(f'"{text}" is not between 10% and 90%', line)
+    return int(number)
