@@ -18,6 +18,8 @@ from emu.coredns.codec import AAAA, MAX_LABEL, A, join_labels
 _K = TypeVar("_K")
 Key = tuple[bytes, bytes]
 """(namespace, Service)."""
+ByType = dict[int, list[bytes]]
+"""Packed addresses by A and AAAA."""
 Listener = Callable[[tuple[Key, ...] | None], None]
 """Told of each change: the Services that have changed, themselves or by their endpoints; None when the names
 of all Services are concerned."""
@@ -31,13 +33,13 @@ def packed_address(text: str) -> bytes | None:
         return None
 
 
-def families(addresses: Iterable[bytes]) -> dict[int, tuple[bytes, ...]]:
+def by_type(addresses: Iterable[bytes]) -> ByType:
     """Packed addresses by A and AAAA, each once."""
-    different = dict.fromkeys(addresses)
-    return {
-        A: tuple(packed for packed in different if len(packed) == 4),
-        AAAA: tuple(packed for packed in different if len(packed) == 16),
-    }
+    four: list[bytes] = []
+    six: list[bytes] = []
+    for packed in dict.fromkeys(addresses):
+        (four if len(packed) == 4 else six).append(packed)
+    return {A: four, AAAA: six}
 
 
 class Port(NamedTuple):
@@ -68,7 +70,7 @@ class Endpoints:
 
     def __init__(self, targets: tuple[Target, ...]) -> None:
         self.targets = targets
-        self.by_type = families(target.packed for target in targets)
+        self.by_type = by_type(target.packed for target in targets)
         self._named: dict[bool, dict[bytes, list[Target]]] = {}
 
     def named(self, pod_names: bool) -> dict[bytes, list[Target]]:
@@ -87,13 +89,13 @@ class ServiceEntry(NamedTuple):
     key: Key
     headless: bool
     external_name: str
-    by_type: dict[int, tuple[bytes, ...]]
-    """Its virtual IPs, packed, by A and AAAA."""
+    by_type: ByType
+    """Its virtual IPs."""
     ports: tuple[Port, ...]
     labels: dict[str, str]
 
     @property
-    def packed(self) -> tuple[bytes, ...]:
+    def packed(self) -> list[bytes]:
         """All its virtual IPs, packed."""
         return self.by_type[A] + self.by_type[AAAA]
 
@@ -266,7 +268,7 @@ def _service_entry(key: Key, service: Service) -> ServiceEntry:
         key,
         service.headless and spec.type != "ExternalName",
         external,
-        families(packed for address in addresses if (packed := packed_address(address)) is not None),
+        by_type(packed for address in addresses if (packed := packed_address(address)) is not None),
         tuple(
             Port(port.port, port.name.lower().encode(), port.protocol.lower().encode()) for port in spec.ports
         ),

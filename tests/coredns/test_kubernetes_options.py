@@ -44,3 +44,9 @@ def test_a_line_is_refused_with_file_line_and_reason(line, message):
 def test_only_reverse_zones_are_refused():
     with pytest.raises(CorefileError, match="at least one zone that is not a reverse zone is needed"):
         configure(". {\n kubernetes 10.0.0.0/8\n}", "Corefile", Facts(Index(), Metrics()))
+
+
+def test_a_zone_without_room_for_its_soa_is_refused():
+    zone = ".".join(["z" * 62] * 3 + ["z" * 55])
+    with pytest.raises(CorefileError, match="a zone is too long"):
+        configure(f". {{\n kubernetes {zone}\n}}", "Corefile", Facts(Index(), Metrics()))

@@ -16,6 +16,7 @@ from emu.coredns.plugins.kubernetes.records import UNKNOWN, Found
 
 MAX_LINKS = 11
 """The longest chain of aliases that is followed (25)."""
+MAX_ZONE = codec.MAX_NAME - len(b"\x0ahostmaster")
 _REVERSE = (b"\x07in-addr\x04arpa\0", b"\x03ip6\x04arpa\0")
 
 
@@ -170,6 +171,8 @@ def setup(directive: Directive, environment: Environment) -> Kubernetes:
     zones = [codec.to_wire(zone) for zone in environment.zones_of(directive, directive.args)]
     if all(zone.endswith(_REVERSE) for zone in zones):
         raise directive.error("at least one zone that is not a reverse zone is needed")
+    if any(len(zone) > MAX_ZONE for zone in zones):
+        raise directive.error("a zone is too long to have the names of its SOA record below it")
     options = parse_options(directive, [line for line in directive.block if line.name != "fallthrough"])
     fallthrough: tuple[bytes, ...] = ()
     for line in directive.block:

@@ -18,7 +18,7 @@ from emu.coredns.index import (
     Key,
     Port,
     ServiceEntry,
-    families,
+    by_type,
     packed_address,
 )
 from emu.coredns.plugins.kubernetes.options import Options
@@ -72,7 +72,7 @@ class Lookup:
             return Found((Record(name, TXT, _VERSION_TTL, rdata),)) if qtype == TXT else NODATA
         if kind == b"dns" and labels in ([], [b"ns"]):  # the SOA's MNAME has the addresses of the server
             hosts = self._name_servers() if labels else []
-            return question.addresses(families([host.packed for host in hosts]), None)
+            return question.addresses(by_type([host.packed for host in hosts]), None)
         return MISSING
 
     def reverse(self, name: bytes, key: bytes, zone_length: int, qtype: int) -> Found:
@@ -111,6 +111,7 @@ class Lookup:
         records = {
             target: Record(question.name, NS, question.ttl, target)
             for target in (question.full(host.labels) for host in hosts)
+            if len(target) <= MAX_NAME
         }
         return Found(tuple(records.values()), question.glue(hosts), True, None)
 
@@ -145,17 +146,17 @@ class Lookup:
         if entry.external_name:
             return _alias(question, entry)
         if entry.headless:
-            by_type = self._endpoints(key).by_type
+            addresses = self._endpoints(key).by_type
         elif self._options.ignore_empty_service and not self._endpoints(key).targets:
             return Found(exists=False, services=(key,))  # 16
         else:
-            by_type = entry.by_type
-        if not (by_type[A] or by_type[AAAA]):
+            addresses = entry.by_type
+        if not (addresses[A] or addresses[AAAA]):
             return Found(exists=False, services=(key,))  # 17
         if question.type == SRV:
             offers = self._offers(entry)
             return question.srv([(host, port) for host, ports in offers for port in ports], (key,))  # 12
-        return question.addresses(by_type, (key,))
+        return question.addresses(addresses, (key,))
 
     def _offers(self, entry: ServiceEntry) -> list[Offer]:
         """What the SRV records of a Service name: itself, or the endpoints of a headless one."""
@@ -182,10 +183,9 @@ class Lookup:
         if len(labels) == 1:
             return NODATA
         key = (labels[-1], labels[-2])
-        missing = Found((), (), False, (key,))
         entry = self._index.services.get(key)
         if entry is None or len(labels) > 4 or entry.external_name or not self._shows(entry):  # 2, 28
-            return missing
+            return Found((), (), False, (key,))
         if len(labels) == 4:
             return _at_port(question, key, self._offers(entry), labels[0], labels[1])
         if labels[0].startswith(b"_"):  # 7: an empty non-terminal, RFC 8020
@@ -194,7 +194,7 @@ class Lookup:
                 for _, ports in self._offers(entry)
                 for port in ports
             )
-            return Found(services=(key,)) if known else missing
+            return Found(exists=known, services=(key,))
         return self._at_endpoint(question, key, labels[0])
 
     def _at_endpoint(self, question: Question, key: Key, label: bytes) -> Found:
@@ -205,7 +205,7 @@ class Lookup:
             path = (label, key[1], key[0], b"svc")
             pairs = [(Host(path, target.packed), port) for target in targets for port in target.ports]
             return question.srv(pairs, (key,))
-        return question.addresses(families([target.packed for target in targets]), (key,))
+        return question.addresses(by_type([target.packed for target in targets]), (key,))
 
     # --- pods and reverse names ---
 
@@ -225,7 +225,7 @@ class Lookup:
             return MISSING
         if pods == "verified" and labels[1] not in self._index.pod_namespaces(packed):
             return Found(exists=False, services=None) if self._index.pods_synced else UNKNOWN
-        return question.addresses(families([packed]), () if pods == "insecure" else None)
+        return question.addresses(by_type([packed]), () if pods == "insecure" else None)
 
     def _names_of(self, packed: bytes) -> list[tuple[bytes, ...]]:
         """The names of an address, as labels below the zone."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from emu.coredns.codec import AAAA, MAX_NAME, SOA, SRV, A, Record
-from emu.coredns.index import Key, Port
+from emu.coredns.index import ByType, Key, Port
 
 _SOA_TTL_LIMIT = 300
 _SOA_TIMES = (7200, 1800, 86400)
@@ -56,9 +56,7 @@ class Question(msgspec.Struct, frozen=True):
         """
         return b"".join([bytes((len(label),)) + label for label in labels]) + self.zone
 
-    def addresses(
-        self, by_type: dict[int, tuple[bytes, ...]], services: tuple[Key, ...] | None = ()
-    ) -> Found:
+    def addresses(self, by_type: ByType, services: tuple[Key, ...] | None = ()) -> Found:
         """The A or AAAA records among the addresses; NODATA for other types (9, 39)."""
         name, qtype, ttl = self.name, self.type, self.ttl
         records = [Record(name, qtype, ttl, packed) for packed in by_type.get(qtype, ())]
