@@ -18,6 +18,7 @@ from emu.coredns.corefile import CorefileError, kubeadm_corefile
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
+from emu.coredns.plugins.kubernetes.latency import ProgrammingLatency
 from emu.coredns.server import Server
 from emu.planes.loopback import LoopbackPlane
 
@@ -47,9 +48,11 @@ class _Process:
         self._warnings: list[tuple[Object, str, str]] = []
         self._recorder: EventRecorder | None = None
         self._pending: asyncio.Queue[ConfigMap] = asyncio.Queue()
+        metrics = Metrics()
+        self._latency = ProgrammingLatency(self._index, metrics.families)
         facts = Facts(
             self._index,
-            Metrics(),
+            metrics,
             self._all_pods.set,
             lambda: self._bindings.addresses,
             lambda: self._bindings.pods,
@@ -89,6 +92,7 @@ class _Process:
         namespaces.subscribe(index.set_namespace)
         services.subscribe(index.set_service)
         slices.subscribe(index.set_slice)
+        slices.subscribe(self._latency.set_slice)
         async with asyncio.TaskGroup() as tasks:
             for reflector in (namespaces, services, slices):
                 tasks.create_task(reflector.run())

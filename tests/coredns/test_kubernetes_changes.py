@@ -6,12 +6,15 @@ import socket
 import time
 
 import dns.rcode
+import msgspec
 import pytest
 from conftest import PORT
 from test_kubernetes import COREFILE, HTTP, D, Z, populate
 
 from emu.coredns import codec
+from emu.coredns.families import Families
 from emu.coredns.index import Index
+from emu.coredns.plugins.kubernetes.latency import TRIGGER_TIME, ProgrammingLatency
 
 
 @pytest.fixture
@@ -210,6 +213,39 @@ def test_whatever_comes_and_goes_the_index_is_that_of_what_is_left(cluster):
     empty = Index()
     for name in ("services", "by_name", "by_cluster_ip", "_slices", "_endpoints", "_by_address", "_pods"):
         assert getattr(index, name) == getattr(empty, name), name
+
+
+def test_how_long_a_change_took_is_measured_where_it_is_known(cluster):
+    families = Families()
+    now = 1700000000.0
+    latency = ProgrammingLatency(cluster.index, families, lambda: now)
+    cluster.service("head", clusterIP="None")
+    cluster.service("web", clusterIP="127.96.0.20")
+
+    def change(service, text, before=None):
+        item = cluster.slice_of(service, ["127.244.1.2"])
+        metadata = msgspec.structs.replace(item.metadata, annotations={TRIGGER_TIME: text})
+        item = msgspec.structs.replace(item, metadata=metadata)
+        latency.set_slice(item.key, before, item)
+        return item
+
+    def counted():
+        return [
+            (sample.labels["service_kind"], sample.value)
+            for metric in families.collect()
+            for sample in metric.samples
+            if sample.name.endswith(("_count", "_sum"))
+        ]
+
+    now = 1700000003.0
+    change("head", "2023-11-14T22:13:19Z")  # before the start
+    change("head", "nonsense")
+    change("web", "2023-11-14T22:13:21Z")  # no answer depends on it
+    change("nobody", "2023-11-14T22:13:21Z")
+    assert counted() == []
+    first = change("head", "2023-11-14T22:13:21Z")
+    change("head", "2023-11-14T22:13:21Z", first)  # another change of the slice, not of its cause
+    assert counted() == [("headless_with_selector", 1.0), ("headless_with_selector", 2.0)]
 
 
 async def test_a_change_is_answered_within_10_ms_among_10000_services(cluster, start):
