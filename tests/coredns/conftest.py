@@ -102,6 +102,11 @@ class Dns:
 
 
 @pytest.fixture
+def new_address():
+    return own_address
+
+
+@pytest.fixture
 def cluster():
     return Cluster()
 
