@@ -37,6 +37,8 @@ _OPCODE = 0x7800
 _DO = 0x8000
 
 UDP_MINIMUM = 512
+UDP_MAXIMUM = 65507
+"""The most that one datagram carries over IPv4."""
 TCP_MAXIMUM = 65535
 _TRANSFER_MESSAGE = 16384
 """Octets of records in one message of a transfer: as far as compression pointers reach."""
@@ -96,7 +98,7 @@ class Request(NamedTuple):
     @property
     def udp_limit(self) -> int:
         """The largest reply that the client takes over UDP."""
-        return UDP_MINIMUM if self.edns is None else max(UDP_MINIMUM, self.edns.size)
+        return UDP_MINIMUM if self.edns is None else min(max(UDP_MINIMUM, self.edns.size), UDP_MAXIMUM)
 
 
 class Message(NamedTuple):
@@ -230,6 +232,8 @@ def parse_request(packet: bytes) -> Request:
     if questions != 1 or answers > 1 or authorities > 1 or additionals > 2:
         raise CodecError("a section has an impossible number of records")
     name, at = _read_name(packet, 12)
+    if at != 12 + len(name):
+        raise CodecError("the question is compressed, with no name before it")
     if len(packet) < at + 4:
         raise CodecError("the question is cut off")
     qtype, qclass = _question.unpack_from(packet, at)
@@ -254,18 +258,54 @@ def _read_edns(packet: bytes, at: int, before: int, additionals: int) -> Edns | 
                 raise CodecError(
                     "more than one OPT record, or one that is not at the root"
                 )  # RFC 6891, 6.1.1
-            _check_options(packet[at : at + length])
+            if not _are_options(packet[at : at + length]):
+                raise CodecError("an EDNS option overruns its record")
             edns = Edns(cls, ttl >> 16 & 0xFF, bool(ttl & _DO))
         at += length
     return edns
 
 
-def _check_options(rdata: bytes) -> None:
+def _are_options(rdata: bytes) -> bool:
     at = 0
     while at < len(rdata):
         at += 4 + int.from_bytes(rdata[at + 2 : at + 4])
-    if at != len(rdata):
-        raise CodecError("an EDNS option overruns its record")
+    return at == len(rdata)
+
+
+_ONE_QUESTION = b"\0\1\0\0\0\0\0\0"
+_AND_ONE_MORE = b"\0\1\0\0\0\0\0\1"
+_OPT_HEAD = b"\0\0\x29"
+
+
+def canonical(packet: bytes) -> bytes | None:
+    """A query without its id, such that all that become the same have the same answer but for the spelling.
+
+    The name is in lower case; flags, bits and EDNS options without effect are gone. None for a packet that is
+    out of the ordinary. Where the name holds no octet of zero, a packet with a canonical form can be parsed.
+    """
+    end = packet.find(0, 12)
+    opt = end + 5
+    counts = packet[4:12]
+    if end < 0 or packet[2] & 0xF8:
+        return None
+    if counts == _ONE_QUESTION:
+        if len(packet) != opt:
+            return None
+        tail = packet[end:]
+    elif counts == _AND_ONE_MORE and packet[opt : opt + 3] == _OPT_HEAD and len(packet) >= opt + 11:
+        options = packet[opt + 11 :]
+        if packet[opt + 6] or int.from_bytes(packet[opt + 9 : opt + 11]) != len(options):
+            return None
+        if options and not _are_options(options):
+            return None
+        do = b"\0\0\x80\0\0\0" if packet[opt + 7] & 0x80 else b"\0\0\0\0\0\0"
+        tail = packet[end : opt + 5] + do
+    else:
+        return None
+    return _FLAGS[packet[2] & 1, packet[3] & 0x10] + counts + packet[12:end].lower() + tail
+
+
+_FLAGS = {(rd, cd): bytes((rd, cd)) for rd in (0, 1) for cd in (0, 0x10)}
 
 
 def error_reply(packet: bytes, rcode: int) -> bytes:
@@ -286,8 +326,8 @@ def encode_reply(
 ) -> bytes:
     """A reply of at most `limit` octets; records that do not fit are left out from the end, and TC is set.
 
-    `flags` holds AA, RA and TC as wanted; RD and CD come from the request. Owner names are compressed;
-    names in rdata are not, which RFC 2782 wants for SRV and other types allow.
+    `flags` holds AA, RA and TC as wanted; RD and CD come from the request. Owner names and those of an SOA
+    are compressed; other names in rdata are not, which RFC 2782 wants for SRV.
     """
     opt = b""
     if request.edns is not None:
@@ -302,14 +342,17 @@ def encode_reply(
     for number, section in enumerate(sections):
         for record in section:
             start = len(out)
+            if not offsets and (record.name != request.name or record.type == SOA):
+                _remember(offsets, request.name, 12)
             if record.name == request.name:
-                out += b"\xc0\x0c"
+                out += b"\xc0\x0c" if len(record.name) > 1 else b"\0"
             else:
-                if not offsets:
-                    _remember(offsets, request.name, 12)
                 _write_name(out, record.name, offsets)
             out += _record.pack(record.type, record.cls, record.ttl, len(record.rdata))
-            out += record.rdata
+            if record.type == SOA and record.rdata:
+                _write_soa(out, record.rdata, offsets)
+            else:
+                out += record.rdata
             if len(out) > room:
                 del out[start:]
                 flags |= TC
@@ -340,6 +383,34 @@ def encode_transfer(request: Request, flags: int, records: list[Record]) -> Stre
         room -= size
     messages.append(encode_reply(request, NOERROR, flags, (chunk, [], []), TCP_MAXIMUM))
     return Stream(b"".join(len(message).to_bytes(2) + message for message in messages))
+
+
+def _write_soa(out: bytearray, rdata: bytes, offsets: dict[bytes, int]) -> None:
+    start = len(out)
+    mname, rname, numbers = _soa_parts(rdata)
+    _write_name(out, mname, offsets)
+    _write_name(out, rname, offsets)
+    out += numbers
+    out[start - 2 : start] = (len(out) - start).to_bytes(2)
+
+
+def _soa_parts(rdata: bytes) -> tuple[bytes, bytes, bytes]:
+    mname, at = _read_name(rdata, 0)
+    rname, end = _read_name(rdata, at)
+    return mname, rname, rdata[end:]
+
+
+def any_spelling(name: bytes, sections: tuple[list[Record], list[Record], list[Record]]) -> bool:
+    """Whether an encoded reply to a question for `name` holds its spelling in the question alone."""
+    for section in sections:
+        for record in section:
+            if record.type not in (A, AAAA, SOA) or not is_below(name, record.name):
+                return False
+            if record.type == SOA:
+                mname, rname, _ = _soa_parts(record.rdata)
+                if not (is_below(mname, record.name) and is_below(rname, record.name)):
+                    return False
+    return True
 
 
 def _write_name(out: bytearray, name: bytes, offsets: dict[bytes, int]) -> None:

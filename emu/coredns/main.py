@@ -124,7 +124,12 @@ class _Process:
 
     async def _follow_pods(self, client: Client) -> None:
         pods = Reflector(client, Pod, namespace=NAMESPACE, label_selector=POD_SELECTOR)
-        pods.subscribe(lambda key, before, now: self._bindings.set_pods(pods.items.values()))
+
+        def changed(_key: str, _before: Pod | None, _now: Pod | None) -> None:
+            self._bindings.set_pods(pods.items.values())
+            self._server.forget()  # the addresses of ns.dns and of the zone's NS are those of the pods
+
+        pods.subscribe(changed)
         await pods.run()
 
     async def _follow_policies(self, client: Client) -> None:

@@ -1,12 +1,12 @@
 """Counts of queries and replies, under CoreDNS's metric names.
 
-Queries answered from kept replies are counted by those replies, and come here in bulk.
+Queries answered from kept replies are only tallied, and are added when the metrics are read.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -31,6 +31,12 @@ class Labels(NamedTuple):
     rcode: str
     plugin: str
     do: bool
+
+
+class Tally(msgspec.Struct):
+    """Counts replies that are alike in labels and sizes, where time matters."""
+
+    times: int = 0
 
 
 class _Histogram:
@@ -64,7 +70,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._by_labels: dict[Labels, _Distribution] = {}
-        self._before: list[Callable[[], None]] = []
+        self._tallies: dict[tuple[Labels, int, int], Tally] = {}
         self.plugins: set[tuple[str, str, str]] = set()
         """(server, zone, plugin) of what the Corefile enables."""
         self.reloads_failed = 0
@@ -73,9 +79,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def before_scrape(self, callback: Callable[[], None]) -> None:
-        """Call `callback` before metrics are read, to add what is counted elsewhere."""
-        self._before.append(callback)
+    def tally(self, labels: Labels, request_size: int, reply_size: int) -> Tally:
+        """What counts the kept replies of these labels and sizes (octets). Their duration counts as zero."""
+        return self._tallies.setdefault((labels, request_size, reply_size), Tally())
 
     def add(
         self, labels: Labels, request_size: int, reply_size: int, duration: float, times: int = 1
@@ -94,8 +100,10 @@ class Metrics:
 
     def serve(self) -> tuple[int, str, bytes]:
         """Status, content type and body of /metrics."""
-        for callback in self._before:
-            callback()
+        for (labels, request_size, reply_size), tally in self._tallies.items():
+            if tally.times:
+                self.add(labels, request_size, reply_size, 0.0, tally.times)
+                tally.times = 0
         return 200, CONTENT_TYPE, generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:

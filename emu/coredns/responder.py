@@ -1,74 +1,58 @@
 """From a packet to a reply: the server blocks of one port, and the replies that are kept packed.
 
-A reply that is the same for every client is kept under the octets of its query from the flags on, so the
-next such query is answered by one dictionary look-up and two octets of id. All kept replies are dropped when
-an object of the cluster changes; their number and size are bounded.
+The common query is answered by one dictionary look-up and two octets of id. One that is spelt in another way,
+or has flags and options without effect, costs a few operations on strings more. The rest goes down the chain.
 """
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Coroutine
 from typing import Any
 
-import msgspec
-
 from emu.coredns import codec
 from emu.coredns.chain import Chain, Query, Reply
 from emu.coredns.codec import CodecError, Request
-from emu.coredns.metrics import Labels, Metrics
+from emu.coredns.kept import KeptReplies
+from emu.coredns.metrics import Labels, Metrics, Tally
 from emu.coredns.plugins.loadbalance import shuffled
 
-MAX_KEPT = 16384
-_MAX_KEPT_QUERY = 512
+log = logging.getLogger(__name__)
+
 _MAX_KEPT_REPLY = 4096
 _MAX_ORDERS = 16
 _HEADER = 12
 
 
-class Kept(msgspec.Struct):
-    """A packed reply without its id, in one or several orders of its records."""
-
-    bodies: tuple[bytes, ...]
-    count: int = 0
-    labels: Labels | None = None
-    request_size: int = 0
-
-
 class Responder:
-    """Answers what comes to one port. Sockets call `kept` and `handle`."""
+    """Answers what comes to one port. Sockets look into `kept`, then call `respelt`, then `handle`."""
 
     def __init__(self, server: str, chains: dict[bytes, Chain], metrics: Metrics) -> None:
         self._server = server
         self._chains = chains
         self._metrics = metrics
-        self.kept: dict[bytes, Kept] = {}
-        """Keyed by the UDP query without its id. Only to be read by the sockets."""
+        self._uncounted = Tally()
+        self.kept = KeptReplies()
 
     def replace(self, chains: dict[bytes, Chain]) -> None:
         """Serve by other chains from now on: lower-case zones and what answers for them."""
         self._chains = chains
-        self.forget()
+        self.kept.clear()
 
-    def forget(self) -> None:
-        """Drop all kept replies: an object that they may depend on has changed."""
-        kept, self_kept = dict(self.kept), self.kept
-        self_kept.clear()
-        self._fold(kept)
-
-    def fold(self) -> None:
-        """Bring the counts of kept replies into the metrics."""
-        self._fold(self.kept)
-
-    def _fold(self, kept: dict[bytes, Kept]) -> None:
-        for item in kept.values():
-            self._fold_one(item)
-
-    def _fold_one(self, item: Kept) -> None:
-        if item.count and item.labels is not None:
-            self._metrics.add(item.labels, item.request_size, len(item.bodies[0]) + 2, 0.0, item.count)
-        item.count = 0
+    def respelt(self, packet: bytes) -> bytes | None:
+        """The reply to a UDP query for which one is kept under another spelling; None where none is."""
+        query = codec.canonical(packet)
+        if query is None:
+            return None
+        kept = self.kept.by_query.get(query)
+        if kept is None or not kept.any_spelling:
+            return None
+        kept.tally.times += 1
+        body = kept.bodies[int(random.random() * len(kept.bodies))]
+        end = packet.index(0, _HEADER)
+        return packet[:2] + body[: _HEADER - 2] + packet[_HEADER:end] + body[end - 2 :]
 
     def handle(
         self, packet: bytes, client: tuple[str, int], local: tuple[str, int], proto: str
@@ -83,11 +67,15 @@ class Responder:
         chain = self._chain_of(request.key)
         rcode = self._refusal(request, chain)
         if chain is None or rcode is not None:
-            return codec.encode_reply(request, rcode or codec.REFUSED, 0, ([], [], []), request.udp_limit)
+            return _bare(request, rcode or codec.REFUSED)
         query = Query(request, client, proto, local, zone=chain.zone, lookup=self.lookup)
-        found = chain.resolve(query)
-        if isinstance(found, Reply):
-            return self._encode(query, found, packet)
+        try:
+            found = chain.resolve(query)
+            if isinstance(found, Reply):
+                return self._encode(query, found, packet)
+        except Exception:
+            log.exception("cannot answer %s", codec.to_text(request.name))
+            return _bare(request, codec.SERVFAIL)
         return self._later(query, found)
 
     async def lookup(self, query: Query, name: bytes, qtype: int) -> Reply:
@@ -129,7 +117,11 @@ class Responder:
             at += 1 + key[at]
 
     async def _later(self, query: Query, pending: Coroutine[Any, Any, Reply]) -> bytes:
-        return self._encode(query, await pending, b"")
+        try:
+            return self._encode(query, await pending, b"")
+        except Exception:
+            log.exception("cannot answer %s", codec.to_text(query.request.name))
+            return _bare(query.request, codec.SERVFAIL)
 
     def _encode(self, query: Query, reply: Reply, packet: bytes) -> bytes:
         request = query.request
@@ -137,34 +129,33 @@ class Responder:
         limit = request.udp_limit if udp else codec.TCP_MAXIMUM
         if reply.split:
             return self._transfer(query, reply)
-        orders = self._orders(reply) if reply.shuffle else 1
-        if orders == 1 or not (udp and packet and reply.constant):
+        canonical = codec.canonical(packet) if udp and reply.constant and packet else None
+        if canonical is None or not reply.shuffle:
             wires: tuple[bytes, ...] = (self._pack(request, reply, limit),)
         else:
-            wires = tuple(self._pack(request, reply, limit, first) for first in range(orders))
-        labels = self._count(query, reply, len(wires[0])) if query.counted else None
-        for observer in query.observers:
-            observer(query, reply, len(wires[0]))
-        if udp and reply.constant and 0 < len(packet) <= _MAX_KEPT_QUERY and len(wires[0]) <= _MAX_KEPT_REPLY:
-            self._keep(packet, tuple(wire[2:] for wire in wires), labels)
+            wires = tuple(self._pack(request, reply, limit, first) for first in range(_orders(reply)))
+        size = len(wires[0])
+        labels = self._observe(query, reply, size)
+        if canonical is not None and size <= _MAX_KEPT_REPLY:
+            tally = self._uncounted if labels is None else self._metrics.tally(labels, request.length, size)
+            self._keep(canonical, request, reply, wires, tally)
         return wires[0] if len(wires) == 1 else random.choice(wires)
 
     def _transfer(self, query: Query, reply: Reply) -> bytes:
         stream = codec.encode_transfer(query.request, reply.flags, reply.answer)
-        if query.counted:
-            self._count(query, reply, len(stream))
-        for observer in query.observers:
-            observer(query, reply, len(stream))
+        self._observe(query, reply, len(stream))
         return stream
 
-    @staticmethod
-    def _orders(reply: Reply) -> int:
-        """How many orders to keep, so that each address comes first equally often."""
-        longest = max(
-            sum(record.type in (codec.A, codec.AAAA) for record in section)
-            for section in (reply.answer, reply.additional)
-        )
-        return max(1, min(longest, _MAX_ORDERS))
+    def _observe(self, query: Query, reply: Reply, size: int) -> Labels | None:
+        """Have the reply counted and logged; gives what it is counted under."""
+        labels = None
+        if query.counted:
+            labels = self._labels(query, reply)
+            duration = time.perf_counter() - query.started
+            self._metrics.add(labels, query.request.length, size, duration)
+        for observer in query.observers:
+            observer(query, reply, size)
+        return labels
 
     @staticmethod
     def _pack(request: Request, reply: Reply, limit: int, first: int | None = None) -> bytes:
@@ -177,14 +168,27 @@ class Responder:
             )
         return codec.encode_reply(request, reply.rcode, reply.flags, sections, limit)
 
-    def _keep(self, packet: bytes, bodies: tuple[bytes, ...], labels: Labels | None) -> None:
-        if len(self.kept) >= MAX_KEPT:
-            self._fold_one(self.kept.pop(next(iter(self.kept))))
-        self.kept[packet[2:]] = Kept(bodies, 0, labels, len(packet))
+    def _keep(
+        self, query: bytes, request: Request, reply: Reply, wires: tuple[bytes, ...], tally: Tally
+    ) -> None:
+        if request.key.find(0) != len(request.key) - 1:
+            return  # `canonical` takes the first octet of zero for the end of the name
+        any_spelling = codec.any_spelling(request.name, (reply.answer, reply.authority, reply.additional))
+        if not any_spelling and request.name != request.key:
+            return
+        end = _HEADER + len(request.key)
+        self.kept.keep(
+            query,
+            tuple(wire[2:_HEADER] + request.key + wire[end:] for wire in wires),
+            tally,
+            any_spelling=any_spelling,
+            services=reply.services,
+            serial=any(record.type == codec.SOA for record in (*reply.answer, *reply.authority)),
+        )
 
-    def _count(self, query: Query, reply: Reply, size: int) -> Labels:
+    def _labels(self, query: Query, reply: Reply) -> Labels:
         request = query.request
-        labels = Labels(
+        return Labels(
             self._server,
             query.zone,
             query.proto,
@@ -193,5 +197,16 @@ class Responder:
             reply.plugin,
             request.edns is not None and request.edns.do,
         )
-        self._metrics.add(labels, request.length, size, time.perf_counter() - query.started)
-        return labels
+
+
+def _bare(request: Request, rcode: int) -> bytes:
+    return codec.encode_reply(request, rcode, 0, ([], [], []), request.udp_limit)
+
+
+def _orders(reply: Reply) -> int:
+    """How many orders to keep, so that each address comes first equally often."""
+    longest = max(
+        sum(record.type in (codec.A, codec.AAAA) for record in section)
+        for section in (reply.answer, reply.additional)
+    )
+    return max(1, min(longest, _MAX_ORDERS))

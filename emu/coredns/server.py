@@ -12,6 +12,7 @@ from emu.coredns import codec
 from emu.coredns.chain import Chain, Endpoint, Plugin
 from emu.coredns.corefile import DEFAULT_PORT, ServerBlock, parse_corefile
 from emu.coredns.environment import Environment, Facts
+from emu.coredns.index import Key
 from emu.coredns.plugins.order import ORDER, REPEATED
 from emu.coredns.responder import Responder
 
@@ -67,8 +68,8 @@ class Server:
         self.facts = facts
         self.configuration = Configuration({}, [], [], set())
         self._responders: dict[int, Responder] = {}
-        facts.index.subscribe(lambda _services: self._forget())
-        facts.metrics.before_scrape(self._fold)
+        facts.index.subscribe(self._changed)
+        self._serial = facts.index.serial
 
     def responder(self, port: int) -> Responder:
         """What answers at a port of the Corefile. It stays the same over reloads."""
@@ -112,10 +113,15 @@ class Server:
         for plugin in self.configuration.plugins:
             await plugin.stop()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop all kept replies: something that any of them may depend on has changed."""
         for responder in self._responders.values():
-            responder.forget()
+            responder.kept.clear()
 
-    def _fold(self) -> None:
+    def _changed(self, services: tuple[Key, ...] | None) -> None:
+        serial, self._serial = self._serial, self.facts.index.serial
+        if services is None:
+            self.forget()
+            return
         for responder in self._responders.values():
-            responder.fold()
+            responder.kept.forget(services, serial=serial != self._serial)
