@@ -18,9 +18,10 @@ down: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/pytest -n 4 --dist loadfile
 
-# schemathesis against each OpenAPI document that is served, for so many seconds each.
+# schemathesis against each OpenAPI document that is served, for so many seconds each; packets to DNS.
 fuzz: $(INSTALLED)
 	EMU_FUZZ_SECONDS=120 $(BIN)/pytest tests/api/test_schemathesis.py
+	EMU_FUZZ_PACKETS=5000000 $(BIN)/pytest tests/coredns/test_fuzz.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

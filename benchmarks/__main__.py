@@ -1,8 +1,8 @@
 """Run the benchmarks that are named, or all.
 
-`python -m benchmarks [--quick] [api] [policy] [startup] [services] [proxy-scale] [silent]`
+`python -m benchmarks [--quick] [api] [policy] [startup] [services] [proxy-scale] [silent] [dns]`
 
-`--quick` takes one round of `services` instead of several: less exact, for a first look.
+`--quick` takes one round of `services` and of `dns` instead of several: less exact, for a first look.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from benchmarks import api, policy, proxy_scale, services, silent, startup
+from benchmarks import api, dns, policy, proxy_scale, services, silent, startup
 
 BENCHMARKS: dict[str, Callable[[], None]] = {
     "api": api.run,
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[], None]] = {
     "services": services.run,
     "proxy-scale": proxy_scale.run,
     "silent": silent.run,
+    "dns": dns.run,
 }
 
 
@@ -30,7 +31,8 @@ def main() -> int:
             return 2
     chosen = BENCHMARKS
     if "--quick" in sys.argv[1:]:
-        chosen = {**BENCHMARKS, "services": lambda: services.run(rounds=1)}
+        once = {"services": lambda: services.run(rounds=1), "dns": lambda: dns.run(rounds=1)}
+        chosen = {**BENCHMARKS, **once}
     for name in names:
         chosen[name]()
     return 0

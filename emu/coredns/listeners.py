@@ -27,6 +27,8 @@ MAX_CONNECTIONS = 1024
 MAX_WAITING = 4096
 """Queries of one socket that wait for an upstream; more are dropped."""
 _MAX_PIPELINED = 128
+_TCP_BATCH = 16
+"""Queries of one connection in a row; each reply may have 64 KiB."""
 _RETRY_SECONDS = 1.0
 _HEADER = 12
 
@@ -229,7 +231,7 @@ class _Connection(asyncio.Protocol):
         self._next = None
         buffer = self._buffer
         at = 0
-        for _ in range(BATCH):
+        for _ in range(_TCP_BATCH):
             end = at + 2 + int.from_bytes(buffer[at : at + 2])
             if len(buffer) < max(end, at + 2) or self._full or len(self._waiting) >= _MAX_PIPELINED:
                 break
