@@ -182,4 +182,25 @@ def load(
     return snapshot.load(state_dir, files)
 
 
+dns = typer.Typer(
+    name="dns", help="Look into the running cluster DNS.", rich_markup_mode=None, no_args_is_help=True
+)
+app.add_typer(dns)
+
+
+@dns.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="The name as a program would give it.")],
+    source: Annotated[
+        str, typer.Option("--from", help="The pod that asks: NAMESPACE/NAME (default: any of default).")
+    ] = "",
+    qtype: Annotated[str, typer.Option("--type", help="A, AAAA, SRV or another type.")] = "A",
+    state_dir: StateDirOption = None,
+) -> int:
+    """Walk a name's search path as a pod would, and say of each step which object matched or why not."""
+    from emu.cli import dns
+
+    return dns.explain(state_dir, name, source, qtype)
+
+
 components.register(app)

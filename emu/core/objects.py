@@ -285,6 +285,21 @@ class Toleration(View, frozen=True):
     toleration_seconds: int | None = None
 
 
+class PodDnsOption(View, frozen=True):
+    """`spec.dnsConfig.options[]` of a Pod."""
+
+    name: str = ""
+    value: str | None = None
+
+
+class PodDnsConfig(View, frozen=True):
+    """`spec.dnsConfig` of a Pod."""
+
+    nameservers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[PodDnsOption, ...] = ()
+
+
 class PodSpec(View, frozen=True):
     """`spec` of a Pod."""
 
@@ -298,6 +313,8 @@ class PodSpec(View, frozen=True):
     tolerations: tuple[Toleration, ...] = ()
     restart_policy: str = "Always"
     termination_grace_period_seconds: int = 30
+    dns_policy: str = "ClusterFirst"
+    dns_config: PodDnsConfig | None = None
 
 
 class PodIP(View, frozen=True):

@@ -43,6 +43,11 @@ class StateDir(NamedTuple):
         return self.run / f"node-{node}.sock"
 
     @property
+    def coredns_socket(self) -> Path:
+        """Where CoreDNS explains its answers."""
+        return self.run / "coredns.sock"
+
+    @property
     def supervisor_socket(self) -> Path:
         """Where the supervisor takes commands."""
         return self.run / "supervisor.sock"

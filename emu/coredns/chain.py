@@ -126,6 +126,10 @@ class Plugin:
         assert self.chain is not None, "a plugin is asked only as part of a chain"
         return self.chain.resolve(query, self.chain.plugins.index(self) + 1)
 
+    def explain(self, query: Query) -> str:
+        """What the plugin makes of a query, in words for `emu dns explain`; "" where it has no part in it."""
+        return ""
+
     async def start(self) -> None:
         """Called once the server serves; raise nothing."""
 

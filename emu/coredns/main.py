@@ -17,6 +17,7 @@ from emu.coredns.clients import ClientPod, Clients
 from emu.coredns.corefile import CorefileError, kubeadm_corefile
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
+from emu.coredns.inquiries import serve_inquiries
 from emu.coredns.metrics import Metrics
 from emu.coredns.plugins.kubernetes.latency import ProgrammingLatency
 from emu.coredns.server import Server
@@ -72,7 +73,11 @@ class _Process:
         await self._server.apply(kubeadm_corefile(settings.config.cluster_domain), "built-in Corefile")
         self._bindings.apply()
         credentials = await wait_for_credentials(settings.state.kubeconfig)
-        async with Client(credentials, agent="emu-coredns") as client, asyncio.TaskGroup() as tasks:
+        async with (
+            await serve_inquiries(settings.state.coredns_socket, self._server),
+            Client(credentials, agent="emu-coredns") as client,
+            asyncio.TaskGroup() as tasks,
+        ):
             tasks.create_task(self._feed(client))
             tasks.create_task(self._follow_pods(client))
             tasks.create_task(self._follow_policies(client))

@@ -124,6 +124,17 @@ class Forward(Plugin):
             return Reply(codec.REFUSED, plugin=self.name)
         return self._ask(query)
 
+    def explain(self, query: Query) -> str:
+        """Who is asked."""
+        key = query.request.key
+        if (
+            not codec.is_below(key, self._zone)
+            or codec.matching_zone(key, self._options.excepted) is not None
+        ):
+            return ""
+        servers = ", ".join(map(str, self._upstreams))
+        return f"outside the cluster: forwarded to {servers or 'nobody, since no server is known'}"
+
     async def _ask(self, query: Query) -> Reply | None:
         self._running += 1
         try:

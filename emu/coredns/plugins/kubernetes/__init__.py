@@ -10,6 +10,7 @@ from emu.coredns.codec import CNAME, NOERROR, NXDOMAIN, SERVFAIL, Record
 from emu.coredns.corefile import Directive
 from emu.coredns.environment import Environment
 from emu.coredns.index import Key
+from emu.coredns.plugins.kubernetes.explain import why
 from emu.coredns.plugins.kubernetes.lookup import Lookup
 from emu.coredns.plugins.kubernetes.options import Options, parse_options
 from emu.coredns.plugins.kubernetes.records import UNKNOWN, Found
@@ -35,6 +36,7 @@ class Kubernetes(Plugin):
         facts = environment.facts
         primary = next(zone for zone in zones if not zone.endswith(_REVERSE))
         self._index = facts.index
+        self._options = options
         self._lookup = Lookup(facts.index, options, primary, facts.dns_pods)
         self._zones = tuple(sorted(set(zones), key=len, reverse=True))
         self._fallthrough = fallthrough
@@ -73,6 +75,18 @@ class Kubernetes(Plugin):
             paths = [[b"_" + port.name, b"_" + port.protocol, *labels] for port in entry.ports if port.name]
             names += [codec.join_labels(path)[:-1] + zone for path in [labels, *paths]]
         return names
+
+    def explain(self, query: Query) -> str:
+        """Which object a name meets, or which one is missing."""
+        key = query.request.key
+        zone = self._zone_of(key)
+        if zone is None:
+            return ""
+        if not self._index.synced:
+            return "the objects of the cluster are not all in yet, so what is not known may exist"
+        reason = why(self._index, self._options, key, zone, query.request.type)
+        passes = not reason.exists and self._falls_through(key)
+        return reason.text + (", so the query falls through to the next plugin" if passes else "")
 
     def _zone_of(self, key: bytes) -> bytes | None:
         for zone in self._zones:
