@@ -7,6 +7,7 @@ that must wait (for an upstream, say) returns an awaitable, and only then the qu
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -94,6 +95,10 @@ def changed(found: Pending, change: Callable[[Reply], Reply]) -> Pending:
         return change(await found)
 
     return later()
+
+
+class Dropped(asyncio.CancelledError):
+    """Raised in an awaitable that a plugin returns: the query gets no reply, its task is cancelled."""
 
 
 class Plugin:

@@ -6,6 +6,7 @@ was found into words. The steps are those of glibc's resolver; where musl's does
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,8 +16,20 @@ from dnslib.label import DNSLabelError
 
 from emu.core.names import candidates
 from emu.coredns import codec
-from emu.coredns.chain import Chain, Plugin, Query, Reply
-from emu.coredns.codec import AAAA, ANY, AXFR, CNAME, IXFR, NOERROR, NXDOMAIN, SERVFAIL, A, CodecError
+from emu.coredns.chain import Chain, Dropped, Query, Reply
+from emu.coredns.codec import (
+    AAAA,
+    ANY,
+    AXFR,
+    CNAME,
+    IXFR,
+    NOERROR,
+    NXDOMAIN,
+    SERVFAIL,
+    A,
+    CodecError,
+    Request,
+)
 from emu.coredns.responder import Responder
 
 _MAX_RECORDS = 12
@@ -41,7 +54,8 @@ class Step(NamedTuple):
     """One query of a walk."""
 
     query: Query
-    reply: Reply
+    reply: Reply | None
+    """None where the query was dropped."""
     reasons: tuple[str, ...]
     """What the plugins made of it, in the order in which they met it."""
 
@@ -70,11 +84,20 @@ async def walk(inquiry: Inquiry, responder: Responder, chains: Mapping[bytes, Ch
             raise InquiryError(f'"{candidate}" cannot be asked for: {error}') from None
         request = codec.parse_request(codec.encode_query(0, name, qtype))
         query = Query(request, (inquiry.client, 0), "udp", ("", 0), lookup=responder.lookup)
-        reply = await responder.lookup(query, name, qtype)
+        reply = await _ask(query, responder)
+        if reply is not None and reply.truncated:
+            query.proto = "tcp"
+            reply = await _ask(query, responder)
         steps.append(Step(query, reply, tuple(_reasons(query, reply, chains))))
-        if _is_settled(steps[-1]) or reply.rcode not in (NOERROR, NXDOMAIN, SERVFAIL):
+        if _is_settled(steps[-1]) or reply is None or reply.rcode not in (NOERROR, NXDOMAIN, SERVFAIL):
             break
     return steps
+
+
+async def _ask(query: Query, responder: Responder) -> Reply | None:
+    with contextlib.suppress(Dropped):
+        return await responder.lookup(query, query.request.name, query.request.type)
+    return None
 
 
 def _chain_of(key: bytes, chains: Mapping[bytes, Chain]) -> Chain | None:
@@ -82,9 +105,16 @@ def _chain_of(key: bytes, chains: Mapping[bytes, Chain]) -> Chain | None:
     return None if zone is None else chains[zone]
 
 
-def _reasons(query: Query, reply: Reply, chains: Mapping[bytes, Chain]) -> list[str]:
+def _reasons(query: Query, reply: Reply | None, chains: Mapping[bytes, Chain]) -> list[str]:
     """What the plugins say of a query, and of the target where it is an alias that leads nowhere."""
-    found = [text for plugin in _met(query, reply, chains) if (text := plugin.explain(query))]
+    chain = _chain_of(query.request.key, chains)
+    plugins = [] if chain is None else chain.plugins
+    if reply is None:
+        return [text for plugin in plugins if (text := plugin.explain(query))][:1]
+    names = [plugin.name for plugin in plugins]
+    if reply.plugin in names:  # those below it have not met the query
+        plugins = plugins[: names.index(reply.plugin) + 1]
+    found = [text for plugin in plugins if (text := plugin.explain(query))]
     if reply.error is not None:
         found.append(str(reply.error) or type(reply.error).__name__)
     if not found:
@@ -99,21 +129,15 @@ def _reasons(query: Query, reply: Reply, chains: Mapping[bytes, Chain]) -> list[
     return found
 
 
-def _met(query: Query, reply: Reply, chains: Mapping[bytes, Chain]) -> list[Plugin]:
-    """The plugins that the query has met: down to the one that answered."""
-    chain = _chain_of(query.request.key, chains)
-    plugins = [] if chain is None else chain.plugins
-    names = [plugin.name for plugin in plugins]
-    return plugins if reply.plugin not in names else plugins[: names.index(reply.plugin) + 1]
-
-
 # --- in words ---
 
 
 def _is_settled(step: Step) -> bool:
     """Whether a resolver has what it wants."""
     qtype = step.query.request.type
-    return step.reply.rcode == NOERROR and any(qtype in (record.type, ANY) for record in step.reply.answer)
+    if step.reply is None or step.reply.rcode != NOERROR:
+        return False
+    return any(qtype in (record.type, ANY) for record in step.reply.answer)
 
 
 def report(inquiry: Inquiry, steps: list[Step]) -> str:
@@ -124,24 +148,31 @@ def report(inquiry: Inquiry, steps: list[Step]) -> str:
 
 def _step(number: int, step: Step, *, last: bool) -> str:
     request, reply = step.query.request, step.reply
-    outcome = codec.rcode_name(reply.rcode)
-    if reply.rcode == NOERROR and not _is_settled(step):
-        outcome = "NODATA (NOERROR without such a record)"
-    lines = [f"{number}. {codec.to_text(request.name)} {codec.type_name(request.type)}: {outcome}"]
+    lines = [f"{number}. {codec.to_text(request.name)} {codec.type_name(request.type)}: {_outcome(step)}"]
     lines += [f"   {text}" for text in step.reasons]
-    lines += [f"   {text}" for text in _records(step)]
+    if reply is None:
+        lines.append("   every resolver waits here, 5 seconds by default, and asks again")
+        return "\n".join(lines)
+    lines += [f"   {text}" for text in _records(request, reply)]
     if not last and reply.rcode != NXDOMAIN:
         lines.append("   musl stops here and has no answer; glibc goes on")
     return "\n".join(lines)
 
 
-def _records(step: Step) -> list[str]:
-    records = step.reply.answer
+def _outcome(step: Step) -> str:
+    reply = step.reply
+    if reply is None:
+        return "no reply"
+    if reply.rcode == NOERROR and not _is_settled(step):
+        return "NODATA (NOERROR without such a record)"
+    return codec.rcode_name(reply.rcode)
+
+
+def _records(request: Request, reply: Reply) -> list[str]:
+    records = reply.answer
     if not records:
         return []
-    wire = codec.encode_reply(
-        step.query.request, step.reply.rcode, 0, (records[:_MAX_RECORDS], [], []), codec.TCP_MAXIMUM
-    )
+    wire = codec.encode_reply(request, reply.rcode, 0, (records[:_MAX_RECORDS], [], []), codec.TCP_MAXIMUM)
     try:
         shown = [
             f"{record.rname} {record.ttl} IN {QTYPE.get(record.rtype)} {record.rdata}"

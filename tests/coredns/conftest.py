@@ -92,13 +92,13 @@ class Dns:
     address: str
     listeners: list
 
-    async def ask(self, name, qtype="A", *, tcp=False, source=None, **options):
+    async def ask(self, name, qtype="A", *, tcp=False, source=None, timeout=3, **options):
 
         query = (
             name if isinstance(name, dns.message.Message) else dns.message.make_query(name, qtype, **options)
         )
         send = dns.query.tcp if tcp else dns.query.udp
-        return await asyncio.to_thread(send, query, self.address, timeout=3, port=PORT, source=source)
+        return await asyncio.to_thread(send, query, self.address, timeout=timeout, port=PORT, source=source)
 
 
 @pytest.fixture

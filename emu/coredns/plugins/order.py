@@ -14,6 +14,7 @@ from emu.coredns.plugins import (
     autopath,
     cache,
     chaos,
+    erratic,
     errors,
     forward,
     health,
@@ -40,6 +41,8 @@ ORDER: dict[str, Setup] = {
     "prometheus": prometheus.setup,
     "errors": errors.setup,
     "log": log.setup,
+    # At the end in CoreDNS, where it answers itself; here it spoils what the others would answer.
+    "erratic": erratic.setup,
     "any": any_.setup,
     "chaos": chaos.setup,
     "loadbalance": loadbalance.setup,
@@ -55,5 +58,5 @@ ORDER: dict[str, Setup] = {
     "whoami": whoami.setup,
 }
 
-REPEATED = frozenset(("forward", "log", "rewrite", "template", "transfer"))
+REPEATED = frozenset(("erratic", "forward", "log", "rewrite", "template", "transfer"))
 """Plugins that one server block may mention several times; they are asked in the order of the Corefile."""
