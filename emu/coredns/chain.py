@@ -70,6 +70,8 @@ class Reply(msgspec.Struct):
     """Address records are to come in a new order each time."""
     error: Exception | None = None
     """Why it is a SERVFAIL."""
+    clients: dict[str, int] | None = None
+    """Counts, by client address, how often the reply is given. It knows new addresses by itself."""
 
     @property
     def flags(self) -> int:

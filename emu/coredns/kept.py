@@ -29,6 +29,8 @@ class Kept(msgspec.Struct):
     any_spelling: bool
     """Whether the name of the question is all that depends on the spelling of the query."""
     reasons: tuple[Reason, ...]
+    clients: dict[str, int] | None
+    """As in Reply."""
 
 
 class KeptReplies:
@@ -48,6 +50,7 @@ class KeptReplies:
         any_spelling: bool,
         services: tuple[Service, ...] | None,
         serial: bool,
+        clients: dict[str, int] | None = None,
     ) -> None:
         """Keep a reply that is true until one of `services` changes, or any object where that is None.
 
@@ -59,7 +62,7 @@ class KeptReplies:
         self._drop(query)
         if len(self.by_query) >= MAX_KEPT:
             self._drop(next(iter(self.by_query)))
-        self.by_query[query] = Kept(bodies, tally, any_spelling, reasons)
+        self.by_query[query] = Kept(bodies, tally, any_spelling, reasons, clients)
         for reason in reasons:
             self._by_reason.setdefault(reason, set()).add(query)
 

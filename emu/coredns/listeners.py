@@ -69,11 +69,13 @@ class UdpListener:
             found = kept(packet[2:])
             if found is not None:
                 found.tally.times += 1
+                if found.clients is not None:
+                    found.clients[client[0]] += 1
                 bodies = found.bodies
                 body = bodies[0] if len(bodies) == 1 else bodies[int(random.random() * len(bodies))]
                 reply = packet[:2] + body
             else:
-                respelling = respelt(packet) if len(packet) > _HEADER else None
+                respelling = respelt(packet, client[0]) if len(packet) > _HEADER else None
                 if respelling is None:
                     self._answer(packet, client)
                     continue

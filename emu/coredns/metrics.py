@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from emu import __version__
 from emu.coredns.families import Families
@@ -78,6 +79,10 @@ class Metrics:
         """What plugins count."""
         self._registry = CollectorRegistry()
         self._registry.register(self)
+
+    def register(self, collector: Collector) -> None:
+        """Serve what another collector has, too."""
+        self._registry.register(collector)
 
     def tally(self, labels: Labels, request_size: int, reply_size: int) -> Tally:
         """What counts the kept replies of these labels and sizes (octets). Their duration counts as zero."""

@@ -41,8 +41,11 @@ class Responder:
         self._chains = chains
         self.kept.clear()
 
-    def respelt(self, packet: bytes) -> bytes | None:
-        """The reply to a UDP query for which one is kept under another spelling; None where none is."""
+    def respelt(self, packet: bytes, client: str) -> bytes | None:
+        """The reply to a UDP query for which one is kept under another spelling; None where none is.
+
+        `client` is the address that asks.
+        """
         query = codec.canonical(packet)
         if query is None:
             return None
@@ -50,6 +53,8 @@ class Responder:
         if kept is None or not kept.any_spelling:
             return None
         kept.tally.times += 1
+        if kept.clients is not None:
+            kept.clients[client] += 1
         body = kept.bodies[int(random.random() * len(kept.bodies))]
         end = packet.index(0, _HEADER)
         return packet[:2] + body[: _HEADER - 2] + packet[_HEADER:end] + body[end - 2 :]
@@ -153,6 +158,8 @@ class Responder:
             labels = self._labels(query, reply)
             duration = time.perf_counter() - query.started
             self._metrics.add(labels, query.request.length, size, duration)
+        if reply.clients is not None:
+            reply.clients[query.client[0]] += 1
         for observer in query.observers:
             observer(query, reply, size)
         return labels
@@ -184,6 +191,7 @@ class Responder:
             any_spelling=any_spelling,
             services=reply.services,
             serial=any(record.type == codec.SOA for record in (*reply.answer, *reply.authority)),
+            clients=reply.clients,
         )
 
     def _labels(self, query: Query, reply: Reply) -> Labels:

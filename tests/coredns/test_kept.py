@@ -34,7 +34,7 @@ def reply_to(served, packet):
     found = responder.kept.by_query.get(packet[2:])
     if found is not None:
         return packet[:2] + found.bodies[0]
-    return responder.respelt(packet) or responder.handle(packet, CLIENT, LOCAL, "udp")
+    return responder.respelt(packet, CLIENT[0]) or responder.handle(packet, CLIENT, LOCAL, "udp")
 
 
 def kept_names(served):
