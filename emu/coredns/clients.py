@@ -62,6 +62,8 @@ class Clients:
     def __init__(self) -> None:
         self.wanted = asyncio.Event()
         """Set once somebody needs the pods to be fed."""
+        self.synced = False
+        """Whether all pods are in: an address that is not there is nobody's."""
         self._pods: dict[str, PodName] = {}
         self._before: list[Callable[[str], None]] = []
 

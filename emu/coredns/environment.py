@@ -12,6 +12,7 @@ from emu.coredns.clients import Clients
 from emu.coredns.corefile import Directive, Zone, normalize_zones
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
+from emu.coredns.wasted import WastedQueries
 
 
 class Facts(msgspec.Struct):
@@ -27,6 +28,12 @@ class Facts(msgspec.Struct):
     """Addresses of the DNS pods."""
     clients: Clients = msgspec.field(default_factory=Clients)
     """The pods that ask, by address."""
+    wasted: WastedQueries = msgspec.UNSET  # type: ignore[assignment]
+    """The search queries that were in vain."""
+
+    def __post_init__(self) -> None:
+        self.wasted = WastedQueries(self.clients)
+        self.metrics.register(self.wasted)
 
 
 class Environment(msgspec.Struct):

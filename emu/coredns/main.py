@@ -125,7 +125,10 @@ class _Process:
         await self._clients.wanted.wait()
         pods = Reflector(client, ClientPod)
         pods.subscribe(self._clients.set_pod)
-        await pods.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(pods.run())
+            await pods.synced.wait()
+            self._clients.synced = True
 
     async def _follow_pods(self, client: Client) -> None:
         pods = Reflector(client, Pod, namespace=NAMESPACE, label_selector=POD_SELECTOR)
