@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+import urllib.request
 
 import dns.edns
 import dns.exception
@@ -18,6 +19,7 @@ import dns.reversename
 import pytest
 from as_a_client import Space, endpoint_slice, pod, service
 
+from emu.cli import main
 from emu.core.objects import EndpointSlice, Pod, Service
 from emu.testing import running_cluster
 
@@ -420,3 +422,32 @@ def until_fast(condition) -> None:
     deadline = time.monotonic() + 1.0
     while not condition():
         assert time.monotonic() < deadline, "still stale after 1 s"
+
+
+# --- explained and counted ---
+
+
+def test_emu_dns_explain_tells_what_a_pods_query_meets(space, capsys):
+    where = ["--from", f"{NS}/one", "--state-dir", str(space.cluster.settings.state.root)]
+    assert main(["dns", "explain", "web", *where]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{NS}/one ({space.ip('one')}), dnsPolicy ClusterFirst:\n")
+    assert f"  search {NS}.svc.cluster.local svc.cluster.local cluster.local\n" in said
+    assert f"1. web.{SVC} A: NOERROR\n   the Service {NS}/web has the ClusterIP {space.vip('web')}\n" in said
+    assert main(["dns", "explain", "nobody", *where]) == 0
+    assert f"the headless Service {NS}/nobody has no ready endpoint" in capsys.readouterr().out
+    assert main(["dns", "explain", "web", "--from", f"{NS}/none", *where[2:]]) == 2
+    assert capsys.readouterr().err == f'emu: there is no pod "none" in namespace "{NS}"\n'
+
+
+def test_search_queries_in_vain_are_counted_by_pod(space):
+    (dns_pod, *_) = space.cluster.objects(Pod, "kube-system", labels="k8s-app=kube-dns")
+    series = f'emu_dns_search_queries_wasted_total{{namespace="{NS}",pod="two"}}'
+    for name in (f"www.example.org.{SVC}", f"www.example.org.svc.{Z}", f"web.{SVC}"):
+        query(space, name, source=space.ip("two"))
+
+    def counted() -> bool:
+        with urllib.request.urlopen(f"http://{dns_pod.ip}:9153/metrics", timeout=3) as page:
+            return f"{series} 2.0\n" in page.read().decode()
+
+    space.cluster.until(counted, what="the queries are counted")
