@@ -19,6 +19,7 @@ from dnslib.label import DNSLabelError
 
 from emu.core.config import ClusterConfig
 from emu.core.names import candidates, search_path
+from emu.core.resolv_conf import ResolvConf
 
 TIMEOUT_SECONDS = 5.0
 ATTEMPTS = 2
@@ -67,20 +68,32 @@ class Resolver:
         """Ask `servers` (address, port) in order, or the cluster's DNS Service where none are given."""
         self._plane = plane
         self._zone = config.cluster_domain.rstrip(".")
-        service = config.ranges.dns_service
+        self._service = service = config.ranges.dns_service
         # The DNS server answers at the second port where the first cannot be bound, and the kernel refuses.
         self._servers = servers or ((service, DNS_PORT), (service, config.ports.dns_fallback))
         self._timeout = timeout
         self._attempts = attempts
 
     async def resolve(
-        self, name: str, *, source: str, namespace: str = "default", servers: tuple[Server, ...] = ()
+        self,
+        name: str,
+        *,
+        source: str,
+        namespace: str = "default",
+        conf: ResolvConf | None = None,
+        servers: tuple[Server, ...] = (),
     ) -> list[str]:
         """The IPv4 addresses of a name as a pod of `namespace` with the address `source` sees it.
 
-        Walks the search path until a name has an address. Raises ResolveError.
+        Walks the search path until a name has an address. The path is that of `conf` where it is
+        given, and so are the servers unless the first of them is the cluster's. Raises ResolveError.
         """
-        tried = candidates(name, search_path(namespace, self._zone))
+        if conf is None:
+            tried = candidates(name, search_path(namespace, self._zone))
+        else:
+            tried = candidates(name, conf.search, conf.ndots)
+            if conf.nameservers and conf.nameservers[0] != self._service:
+                servers = servers or tuple((address, DNS_PORT) for address in conf.nameservers)
         for absolute in tried:
             reply = await self._ask(absolute, "A", source, servers)
             addresses = [str(record.rdata) for record in reply.rr if record.rtype == QTYPE.A]

@@ -55,9 +55,7 @@ class ContainerRun:
         self._container = container
         self._identity = identity
         self._on_change = on_change
-        self._surroundings = Surroundings(
-            identity, host.pod_dialler(identity.ip, identity.namespace), self._exited
-        )
+        self._surroundings = Surroundings(identity, host.pod_dialler(pod, identity.ip), self._exited)
         self._servers: list[Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None

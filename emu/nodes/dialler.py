@@ -11,6 +11,7 @@ import httptools
 
 from emu.client.resolver import ResolveError, Resolver
 from emu.core.addresses import is_ipv4
+from emu.core.resolv_conf import ResolvConf
 from emu.planes.base import Plane
 
 _CHUNK = 64 * 1024
@@ -29,19 +30,22 @@ class Answer(NamedTuple):
 
 
 class Dialler:
-    """Dials from one address. `permits` judges the policies of the way out; refused means dropped."""
+    """Dials from one address, and looks names up by `conf`.
+
+    `permits` judges the policies of the way out; refused means dropped.
+    """
 
     def __init__(
         self,
         plane: Plane,
         source: str,
-        namespace: str = "default",
+        conf: ResolvConf | None = None,
         resolver: Resolver | None = None,
         permits: Callable[[str, str, int, str], bool] | None = None,
     ) -> None:
         self.source = source
         self._plane = plane
-        self._namespace = namespace
+        self._conf = conf
         self._resolver = resolver
         self._permits = permits
 
@@ -52,7 +56,7 @@ class Dialler:
         if self._resolver is None:
             raise ResolutionError(f"lookup {host}: no such host")
         try:
-            found = await self._resolver.resolve(host, source=self.source, namespace=self._namespace)
+            found = await self._resolver.resolve(host, source=self.source, conf=self._conf)
         except (ResolveError, OSError) as error:
             raise ResolutionError(f"lookup {host}: {error or 'i/o timeout'}") from None
         return found[0]

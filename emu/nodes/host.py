@@ -11,6 +11,8 @@ from emu.client.resolver import Resolver
 from emu.client.rest import Client
 from emu.core.addresses import contains
 from emu.core.config import ClusterConfig
+from emu.core.objects import Pod
+from emu.core.resolv_conf import resolv_conf
 from emu.nodes.dialler import Dialler
 from emu.nodes.flows import FlowLog
 from emu.nodes.ipam import AddressPool
@@ -58,9 +60,12 @@ class Host:
             self.pool = AddressPool(pod_cidr)
             self.flow_log.local(pod_cidr, self.address)
 
-    def pod_dialler(self, address: str, namespace: str) -> Dialler:
-        """How a pod dials."""
-        return Dialler(self.plane, address, namespace, self.resolver, self._permits)
+    def pod_dialler(self, pod: Pod, address: str) -> Dialler:
+        """How a pod dials, from the address that it was given."""
+        config = self.config
+        service = config.ranges.dns_service
+        conf = resolv_conf(pod.spec, pod.namespace, config.cluster_domain.rstrip("."), service)
+        return Dialler(self.plane, address, conf, self.resolver, self._permits)
 
     def register(self, server: Server, owner: str) -> None:
         """Keep a server's restriction up to date, and find it for sockets handed over."""

@@ -9,6 +9,7 @@ from dnslib import AAAA, QTYPE, RCODE, RR, A, DNSRecord
 
 from emu.client.resolver import ResolveError, Resolver
 from emu.core.config import ClusterConfig
+from emu.core.resolv_conf import ResolvConf
 from emu.planes.loopback import LoopbackPlane
 
 PORT = 5354
@@ -84,6 +85,26 @@ async def test_the_search_path_is_walked_until_an_answer(serve):
     assert await resolver(server).resolve("web", source=SOURCE, namespace="shop") == ["127.96.0.9"]
     assert server.asked == ["web.shop.svc.cluster.local.", "web.svc.cluster.local."]
     assert server.peer[0] == SOURCE
+
+
+async def test_the_search_path_is_that_of_the_pods_own_resolv_conf(serve):
+    server = await serve({"web.shop.": ["127.96.0.9"]})
+    conf = ResolvConf((), ("corp.example",), (("ndots", "1"),))
+    assert await resolver(server).resolve("web.shop", source=SOURCE, conf=conf) == ["127.96.0.9"]
+    with pytest.raises(ResolveError, match=r"there is no address at web\.corp\.example\. or web\."):
+        await resolver(server).resolve("web", source=SOURCE, conf=conf)
+    assert server.asked == ["web.shop.", "web.corp.example.", "web."]
+
+
+async def test_a_pods_own_nameservers_are_asked_instead_of_the_clusters(serve, monkeypatch):
+    clusters, own = await serve({}), await serve({"web.": ["127.0.0.9"]})
+    monkeypatch.setattr("emu.client.resolver.DNS_PORT", PORT)
+    conf = ResolvConf((own.address,), (), ())
+    assert await resolver(clusters).resolve("web", source=SOURCE, conf=conf) == ["127.0.0.9"]
+    service = ResolvConf((ClusterConfig().ranges.dns_service, own.address), (), ())
+    with pytest.raises(ResolveError):
+        await resolver(clusters).resolve("web", source=SOURCE, conf=service)
+    assert clusters.asked == ["web."]
 
 
 async def test_a_name_without_addresses_is_passed_over(serve):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 
 import dns.edns
@@ -43,11 +44,14 @@ def space(cluster):
     ]
     named = pod("member", labels={"app": "db"})
     named["spec"] |= {"hostname": "db-0", "subdomain": "db"}
+    tuned = pod("tuned")
+    tuned["spec"]["dnsConfig"] = {"searches": ["kube-system.svc.cluster.local"]}
     hand = [{"addresses": [f"127.220.7.{number}"]} for number in range(1, 61)]
     space.apply(
         pod("one", labels={"app": "web"}),
         pod("two", labels={"app": "web"}),
         named,
+        tuned,
         service("web", "web", ports=ports),
         service("empty", "nobody"),
         service("pods", "web", clusterIP="None", ports=ports),
@@ -451,3 +455,14 @@ def test_search_queries_in_vain_are_counted_by_pod(space):
             return f"{series} 2.0\n" in page.read().decode()
 
     space.cluster.until(counted, what="the queries are counted")
+
+
+@pytest.mark.parametrize(("name", "code"), [("tuned", 200), ("one", 400)])
+def test_a_pod_walks_the_search_path_of_its_own_dns_config(space, name, code):
+    url = f"http://{space.ip(name)}:8080/dial?request=x&protocol=http&host=kube-dns&port=9153"
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+    assert status == code
