@@ -43,6 +43,8 @@ class Query(msgspec.Struct):
     """Whether a `rewrite stop` has had its turn: later rules do not apply."""
     observers: tuple[Callable[[Query, Reply, int], None], ...] = ()
     """Called with query, reply and the reply's size once that is known."""
+    asked: list[tuple[Plugin, Request]] | None = None
+    """What plugins have asked those below them, where somebody wants to know."""
 
 
 class Reply(msgspec.Struct):
@@ -131,6 +133,8 @@ class Plugin:
     def below(self, query: Query) -> Pending:
         """The reply of the plugins after this one."""
         assert self.chain is not None, "a plugin is asked only as part of a chain"
+        if query.asked is not None:
+            query.asked.append((self, query.request))
         return self.chain.resolve(query, self.chain.plugins.index(self) + 1)
 
     def explain(self, query: Query) -> str:

@@ -6,7 +6,6 @@ was found into words. The steps are those of glibc's resolver; where musl's does
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from dnslib.label import DNSLabelError
 
 from emu.core.names import candidates
 from emu.coredns import codec
-from emu.coredns.chain import Chain, Dropped, Query, Reply
+from emu.coredns.chain import Chain, Dropped, Plugin, Query, Reply
 from emu.coredns.codec import (
     AAAA,
     ANY,
@@ -25,6 +24,7 @@ from emu.coredns.codec import (
     IXFR,
     NOERROR,
     NXDOMAIN,
+    REFUSED,
     SERVFAIL,
     A,
     CodecError,
@@ -83,21 +83,30 @@ async def walk(inquiry: Inquiry, responder: Responder, chains: Mapping[bytes, Ch
         except (CodecError, UnicodeError) as error:
             raise InquiryError(f'"{candidate}" cannot be asked for: {error}') from None
         request = codec.parse_request(codec.encode_query(0, name, qtype))
-        query = Query(request, (inquiry.client, 0), "udp", ("", 0), lookup=responder.lookup)
-        reply = await _ask(query, responder)
+        chain = _chain_of(request.key, chains)
+        query, reply = await _ask(inquiry, request, chain, responder, "udp")
         if reply is not None and reply.truncated:
-            query.proto = "tcp"
-            reply = await _ask(query, responder)
+            query, reply = await _ask(inquiry, request, chain, responder, "tcp")
         steps.append(Step(query, reply, tuple(_reasons(query, reply, chains))))
         if _is_settled(steps[-1]) or reply is None or reply.rcode not in (NOERROR, NXDOMAIN, SERVFAIL):
             break
     return steps
 
 
-async def _ask(query: Query, responder: Responder) -> Reply | None:
-    with contextlib.suppress(Dropped):
-        return await responder.lookup(query, query.request.name, query.request.type)
-    return None
+async def _ask(
+    inquiry: Inquiry, request: Request, chain: Chain | None, responder: Responder, proto: str
+) -> tuple[Query, Reply | None]:
+    """The query that goes down a chain, and what comes of it."""
+    local = ("", 0)
+    query = Query(request, (inquiry.client, 0), proto, local, lookup=responder.lookup, asked=[])
+    if chain is None:
+        return query, Reply(REFUSED)
+    query.zone = chain.zone
+    try:
+        found = chain.resolve(query)
+        return query, found if isinstance(found, Reply) else await found
+    except Dropped:
+        return query, None
 
 
 def _chain_of(key: bytes, chains: Mapping[bytes, Chain]) -> Chain | None:
@@ -110,11 +119,20 @@ def _reasons(query: Query, reply: Reply | None, chains: Mapping[bytes, Chain]) -
     chain = _chain_of(query.request.key, chains)
     plugins = [] if chain is None else chain.plugins
     if reply is None:
-        return [text for plugin in plugins if (text := plugin.explain(query))][:1]
+        return _said(plugins, query)[:1]
     names = [plugin.name for plugin in plugins]
     if reply.plugin in names:  # those below it have not met the query
-        plugins = plugins[: names.index(reply.plugin) + 1]
-    found = [text for plugin in plugins if (text := plugin.explain(query))]
+        plugins = plugins[: len(names) - names[::-1].index(reply.plugin)]
+    asked = query.asked or []
+    first = plugins.index(asked[0][0]) if asked else len(plugins)
+    found = _said(plugins[:first], query)
+    for plugin, request in asked:
+        inner = msgspec.structs.replace(query, request=request)
+        texts = _said(plugins[plugins.index(plugin) + 1 :], inner)
+        if request != query.request:
+            question = f"{codec.to_text(request.name)} {codec.type_name(request.type)}"
+            texts = [f"the plugin {plugin.name} asks for {question}: {text}" for text in texts]
+        found += texts
     if reply.error is not None:
         found.append(str(reply.error) or type(reply.error).__name__)
     if not found:
@@ -124,9 +142,13 @@ def _reasons(query: Query, reply: Reply | None, chains: Mapping[bytes, Chain]) -
         key = alias.rdata.lower()
         inner = msgspec.structs.replace(query, request=query.request._replace(name=alias.rdata, key=key))
         chain = _chain_of(key, chains)
-        texts = (plugin.explain(inner) for plugin in (chain.plugins if chain is not None else ()))
-        found += [f"{codec.to_text(alias.rdata)}: {text}" for text in texts if text][:1]
+        texts = _said([] if chain is None else chain.plugins, inner)
+        found += [f"{codec.to_text(alias.rdata)}: {text}" for text in texts[:1]]
     return found
+
+
+def _said(plugins: list[Plugin], query: Query) -> list[str]:
+    return [text for plugin in plugins if (text := plugin.explain(query))]
 
 
 # --- in words ---

@@ -8,6 +8,7 @@ from test_kubernetes import COREFILE, D, Z, populate
 
 from emu.core.names import search_path
 from emu.coredns import codec
+from emu.coredns.clients import ClientPod
 from emu.coredns.corefile import DEFAULT_PORT
 from emu.coredns.explain import Inquiry, InquiryError, report, type_number, walk
 from emu.coredns.inquiries import explained, serve_inquiries
@@ -249,6 +250,45 @@ async def test_other_zones_are_forwarded_and_reverse_ones_fall_through(cluster, 
     text = (await explained(line, server))["text"]
     assert "has the address 9.9.9.9, so the query falls through to the next plugin\n" in text
     assert "outside the cluster: forwarded to 127.201.0.1:9" in text
+
+
+async def test_what_a_plugin_asks_under_another_name_is_told(cluster, start):
+    populate(cluster)
+    corefile = COREFILE.replace(
+        "kubernetes", "rewrite name old.example web.default.svc.cluster.local\nkubernetes", 1
+    )
+    server = (await start(corefile)).server
+    text = (await explained(msgspec.json.encode({"name": "old.example."}), server))["text"]
+    assert text.splitlines()[:3] == [
+        "1. old.example. A: NOERROR",
+        f"   the plugin rewrite asks for web.{D} A: the Service default/web has the ClusterIP 127.96.0.20",
+        "   old.example. 30 IN A 127.96.0.20",
+    ]
+
+
+async def test_autopath_walks_the_rest_of_the_search_path(cluster, start):
+    populate(cluster)
+    corefile = ". {\nautopath @kubernetes\nkubernetes cluster.local {\npods verified\n}\n}"
+    server = (await start(corefile)).server
+    document = {
+        "metadata": {"name": "client", "namespace": "default"},
+        "status": {"phase": "Running", "podIPs": [{"ip": "127.244.1.9"}]},
+    }
+    server.facts.clients.set_pod("", None, msgspec.convert(document, ClientPod))
+    inquiry = {"name": "web.default", "client": "127.244.1.9", "search": SEARCH}
+    text = (await explained(msgspec.json.encode(inquiry), server))["text"]
+    assert text.splitlines()[:3] == [
+        f"1. web.default.{D} A: NOERROR",
+        '   there is no Service "default" in namespace "default"',
+        f"   the plugin autopath asks for web.{D} A: the Service default/web has the ClusterIP 127.96.0.20",
+    ]
+    assert text.endswith("1 query, none wasted.\n")
+
+
+async def test_a_name_that_no_server_block_is_for(start):
+    server = (await start("cluster.local {\nkubernetes\n}")).server
+    text = (await explained(msgspec.json.encode({"name": "example.org."}), server))["text"]
+    assert text.startswith("1. example.org. A: REFUSED\n   no plugin answers for it\n")
 
 
 async def test_explaining_counts_no_queries(cluster, start):
