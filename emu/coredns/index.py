@@ -266,7 +266,7 @@ def _service_entry(key: Key, service: Service) -> ServiceEntry:
     addresses = (spec.cluster_ips or (spec.cluster_ip,)) if service.has_cluster_ip else ()
     return ServiceEntry(
         key,
-        service.headless and spec.type != "ExternalName",
+        service.headless,
         external,
         by_type(packed for address in addresses if (packed := packed_address(address)) is not None),
         tuple(

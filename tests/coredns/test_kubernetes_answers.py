@@ -135,14 +135,14 @@ async def behind(cluster, start):
     """Start a server that forwards to an Upstream."""
     transports = []
 
-    async def run(change):
+    async def run(change, lines="fallthrough in-addr.arpa"):
         populate(cluster)
         address = own_address()
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(lambda: Upstream(change), (address, PORT))
         transports.append(transport)
         return await start(
-            COREFILE.replace("ttl 30", "fallthrough in-addr.arpa").replace(
+            COREFILE.replace("ttl 30", lines).replace(
                 "    kubernetes", f"    forward . {address}:{PORT}\n    kubernetes"
             )
         )
@@ -164,6 +164,34 @@ async def test_rule_30_truncation_upstream_is_passed_on(behind):
 async def test_rule_30_failure_upstream_is_passed_on(behind):
     reply = await (await behind(lambda reply: reply.set_rcode(dns.rcode.SERVFAIL))).ask(f"outside.{D}")
     assert reply.rcode() == dns.rcode.SERVFAIL
+
+
+async def test_what_comes_from_outside_is_asked_for_each_time(behind):
+    found = ["10.9.9.1"]
+
+    def answer(reply):
+        reply.answer.append(dns.rrset.from_text(reply.question[0].name, 60, "IN", "A", found[0]))
+
+    server = await behind(answer)
+    for found[0] in ("10.9.9.1", "10.9.9.2"):
+        reply = await server.ask(f"outside.{D}")
+        assert texts(reply.answer) == [f"outside.{D} CNAME example.org.", f"example.org. A {found[0]}"]
+
+
+async def test_the_missing_target_of_an_alias_falls_through(behind):
+    def answer(reply):
+        reply.answer.append(dns.rrset.from_text(reply.question[0].name, 60, "IN", "A", "10.9.9.1"))
+
+    server = await behind(answer, "fallthrough")
+    reply = await server.ask(f"dangling.{D}")
+    assert texts(reply.answer) == [f"dangling.{D} CNAME nope.{D}", f"nope.{D} A 10.9.9.1"]
+
+
+async def test_rule_43_nothing_falls_through_before_the_first_sync(behind, cluster):
+    server = await behind(lambda reply: None, "fallthrough")
+    assert (await server.ask(f"nope.{D}")).rcode() == dns.rcode.NOERROR
+    cluster.index.synced = False
+    assert (await server.ask(f"other.{D}")).rcode() == dns.rcode.SERVFAIL
 
 
 async def test_rule_33_one_ptr_for_each_service_and_none_twice(served, cluster):

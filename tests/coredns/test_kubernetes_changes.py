@@ -12,6 +12,7 @@ from conftest import PORT
 from test_kubernetes import COREFILE, HTTP, D, Z, populate
 
 from emu.coredns import codec
+from emu.coredns.chain import Query
 from emu.coredns.families import Families
 from emu.coredns.index import Index
 from emu.coredns.plugins.kubernetes.latency import TRIGGER_TIME, ProgrammingLatency
@@ -31,6 +32,7 @@ async def answers(server, name, qtype="A"):
 
 
 async def test_a_slice_comes_changes_and_goes(served, cluster):
+    assert await answers(served, f"127-244-2-2.web.{D}") == "NXDOMAIN"
     first = cluster.endpoints("web", ["127.244.2.2"])
     assert await answers(served, f"127-244-2-2.web.{D}") == ["127.244.2.2"]
     cluster.index.set_slice(first.key, first, None)
@@ -167,11 +169,15 @@ async def test_the_serial_is_the_time_of_the_last_change(served, cluster, monkey
     cluster.service("new", clusterIP="127.96.0.77")  # the same again is no change
     (soa,) = (await served.ask(f"nope.{D}")).authority
     assert soa[0].serial == 1234567890
+    cluster.service("new", clusterIP="127.96.0.78")
+    (soa,) = (await served.ask(f"nope.{D}")).authority
+    assert soa[0].serial == 1234567899
 
 
 def test_a_change_names_the_services_that_it_concerns(cluster):
     told = []
     cluster.index.subscribe(told.append)
+    cluster.namespace("default")
     cluster.namespace("default")
     web = cluster.service("web", clusterIP="127.96.0.20")
     cluster.service("web", clusterIP="127.96.0.20")
@@ -184,6 +190,33 @@ def test_a_change_names_the_services_that_it_concerns(cluster):
     assert [set(keys) if keys is not None else None for keys in told] == [
         None, {key}, {key}, {key, other}, set(), {key},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "services"),
+    [
+        (f"web.{D}", {"web"}),
+        (f"_http._tcp.web.{D}", {"web"}),
+        (f"x.y.z.web.{D}", {"web"}),
+        (f"nope.{D}", {"nope"}),
+        (f"chain.{D}", {"chain", "alias", "web"}),
+        (f"dangling.{D}", {"dangling", "nope"}),
+        (f"ping.{D}", {"ping", "pong"}),
+        (D, set()),
+        (f"nope.{Z}", set()),
+        (f"1-2-3-4.default.pod.{Z}", set()),
+        ("2.1.244.127.in-addr.arpa.", None),
+        ("9.9.9.9.in-addr.arpa.", None),
+        (f"ns.dns.{Z}", None),
+    ],
+)
+async def test_a_reply_names_the_services_that_can_change_it(served, name, services):
+    (plugin,) = served.server.configuration.plugins
+    request = codec.parse_request(codec.encode_query(1, codec.to_wire(name), codec.A))
+    reply = plugin.answer(Query(request, ("127.0.0.1", 1), "udp", ("127.0.0.1", 53)))
+    assert reply.constant
+    found = None if reply.services is None else {service.decode() for _, service in reply.services}
+    assert found == services
 
 
 def test_whatever_comes_and_goes_the_index_is_that_of_what_is_left(cluster):

@@ -12,10 +12,10 @@ from emu.coredns.plugins.kubernetes.options import Options
 
 ZONE = codec.to_wire("cluster.local")
 PARTS = [
-    b"web", b"dual", b"bare", b"dns", b"head", b"unready", b"six", b"portless", b"alias", b"address", b"twins",
+    b"web", b"dual", b"bare", b"dns", b"head", b"unready", b"six", b"portless", b"alias", b"twins",
     b"default", b"empty", b"kube-system", b"svc", b"pod", b"ns", b"dns-version", b"_http", b"_https", b"_tcp",
     b"_udp", b"_dns", b"_", b"db-0", b"castor", b"pod-1", b"127-244-1-2", b"127-244-1-3", b"fd00--0", b"*",
-    b"web.default", b"\0", b"\xff" * 63, b" ", b"--", b"1-2-3-4%1", b"fe80--1%1", b"\xb2-1-1-1", b"x",
+    b"\xb2-1-1-1", b"address", b"web.default", b"\0", b"\xff" * 63, b" ", b"--", b"fe80--1%1", b"x",
 ]  # fmt: skip
 TYPES = (A, AAAA, SRV, TXT, MX, NS, SOA, CNAME, HINFO, codec.ANY, 65280)
 
