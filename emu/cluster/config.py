@@ -20,6 +20,7 @@ _FROM_ENVIRONMENT = {
     "EMU_PROXY_MODE": "proxyMode",
     "EMU_IPVS_SCHEDULER": "ipvsScheduler",
     "EMU_CLUSTER_DOMAIN": "clusterDomain",
+    "EMU_COREFILE": "corefile",
     "EMU_SLOT": "slot",
     "EMU_LOG_LEVEL": "logLevel",
     "EMU_LOG_FORMAT": "logFormat",
@@ -55,6 +56,8 @@ def load_settings(
     config = parse_config({**merged, **given})
     if nodes is not None:
         config = config.with_node_count(nodes)
+    if config.corefile is not None:  # the processes need not run in this directory
+        config = msgspec.structs.replace(config, corefile=str(Path(config.corefile).absolute()))
     return Settings(config, state_dir(state, environ))
 
 

@@ -101,6 +101,8 @@ class ClusterConfig(_Section, frozen=True):
     proxy_mode: ProxyMode | None = None
     ipvs_scheduler: str | None = None
     cluster_domain: str = "cluster.local"
+    corefile: str | None = None
+    """A file to serve DNS by, instead of the ConfigMap kube-system/coredns."""
     slot: int = 0
     plane: str = "loopback"
     networks: Networks | None = None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 from emu.client.events import EventRecorder
 from emu.client.kubeconfig import wait_for_credentials
@@ -12,7 +15,8 @@ from emu.client.reflector import Reflector
 from emu.client.rest import Client
 from emu.core.objects import ConfigMap, EndpointSlice, Namespace, Object, Pod, Service
 from emu.core.settings import Settings
-from emu.coredns.bindings import Bindings
+from emu.coredns import on_disk
+from emu.coredns.bindings import KUBE_DNS, Bindings
 from emu.coredns.clients import ClientPod, Clients
 from emu.coredns.corefile import CorefileError, kubeadm_corefile
 from emu.coredns.environment import Facts
@@ -71,6 +75,7 @@ class _Process:
     async def run(self) -> None:
         settings = self._settings
         await self._server.apply(kubeadm_corefile(settings.config.cluster_domain), "built-in Corefile")
+        corefile = settings.config.corefile
         self._bindings.apply()
         credentials = await wait_for_credentials(settings.state.kubeconfig)
         async with (
@@ -81,7 +86,10 @@ class _Process:
             tasks.create_task(self._feed(client))
             tasks.create_task(self._follow_pods(client))
             tasks.create_task(self._follow_policies(client))
-            tasks.create_task(self._follow_corefile(client))
+            if corefile is None:
+                tasks.create_task(self._follow_corefile(client))
+            else:
+                tasks.create_task(on_disk.follow(Path(corefile), partial(self._take_up, corefile, KUBE_DNS)))
             tasks.create_task(self._feed_pods(client))
             tasks.create_task(self._feed_clients(client))
 
@@ -160,19 +168,22 @@ class _Process:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(maps.run())
             while True:
-                await self._take_up(await self._pending.get())
+                now = await self._pending.get()
+                file = f"ConfigMap {now.key} {CONFIG_KEY}"
+                await self._take_up(file, now, now.data.get(CONFIG_KEY, ""), now.data)
 
-    async def _take_up(self, config_map: ConfigMap) -> None:
+    async def _take_up(
+        self, file: str, about: Object, text: str, beside: Mapping[str, str] | None = None
+    ) -> None:
+        """Serve by another Corefile; what is wrong with it is said in an Event about an object."""
         if not self._server.configuration.reloads:
             log.warning("the Corefile has changed and is not taken up: the one in force has no `reload`")
             return
-        file = f"ConfigMap {config_map.key} {CONFIG_KEY}"
-        text = config_map.data.get(CONFIG_KEY, "")
         try:
-            await self._server.apply(text, file, config_map.data)
+            await self._server.apply(text, file, beside)
         except CorefileError as error:
             log.error("the Corefile is refused, the old one goes on serving: %s", error)
-            self._warn(config_map, "CorefileRefused", f"{error}; the old Corefile goes on serving")
+            self._warn(about, "CorefileRefused", f"{error}; the old Corefile goes on serving")
             return
         self._bindings.set_ports(self._server.other_ports)
         log.info("serving by %s", file)
