@@ -123,8 +123,9 @@ class Message(NamedTuple):
 
 def to_wire(name: str) -> bytes:
     """The wire form of a text name. Raises CodecError for labels or names that are too long or empty."""
-    labels = name.rstrip(".").encode("ascii", "surrogateescape").split(b".") if name.strip(".") else []
-    return join_labels(labels)
+    if not name.isascii():
+        raise CodecError(f'"{name}" is not in ASCII')
+    return join_labels(name.rstrip(".").encode().split(b".") if name.strip(".") else [])
 
 
 def join_labels(labels: list[bytes]) -> bytes:

@@ -120,6 +120,8 @@ def normalize_zones(text: str) -> list[str]:
     """
     if "/" in text:
         return _reverse_zones(text)
+    if not text.isascii():
+        raise ValueError(f'"{text}" is not a zone: names are written in ASCII, as xn--...')
     name = text.rstrip(".").lower()
     if not name:
         return ["."]

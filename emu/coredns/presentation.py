@@ -62,7 +62,7 @@ def parse_class(text: str) -> int | None:
 
 def parse_rcode(text: str) -> int | None:
     """The number of a response code, None where it is not known."""
-    return int(text) if text.isdigit() and int(text) < 4096 else _RCODES.get(text.upper())
+    return int(text) if text.isdecimal() and int(text) < 4096 else _RCODES.get(text.upper())
 
 
 def _number(names: dict[str, int], prefix: str, text: str) -> int | None:
@@ -128,7 +128,7 @@ def _string(text: str) -> bytes:
 
 def _integer(bits: int) -> Callable[[str], bytes]:
     def encode(text: str) -> bytes:
-        if not text.isdigit() or int(text) >> bits:
+        if not text.isdecimal() or int(text) >> bits:
             raise CodecError(f'"{text}" is no number of {bits} bits')
         return int(text).to_bytes(bits // 8)
 

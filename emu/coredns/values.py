@@ -20,7 +20,7 @@ def seconds(directive: Directive, text: str, line: int | None = None) -> float:
 
 def natural(directive: Directive, text: str, line: int | None = None) -> int:
     """A whole number of at least 0."""
-    if not text.isdigit():
+    if not text.isdecimal():
         raise directive.error(f'"{text}" is not a number', line)
     return int(text)
 
@@ -32,6 +32,6 @@ def http_port(directive: Directive, default: int) -> int:
     if not directive.args:
         return default
     port = directive.args[0].rpartition(":")[2]
-    if not port.isdigit() or not 0 < int(port) < 65536:
+    if not port.isdecimal() or not 0 < int(port) < 65536:
         raise directive.error(f'"{directive.args[0]}" is not an address with a port, such as :{default}')
     return int(port)

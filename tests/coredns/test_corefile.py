@@ -1,10 +1,16 @@
+import random
+import re
+from pathlib import Path
+
 import pytest
 
+import emu.coredns.plugins
 from emu.coredns.caddyfile import lex
 from emu.coredns.corefile import CorefileError, kubeadm_corefile, normalize_zones, parse_corefile
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
+from emu.coredns.plugins.order import ORDER
 from emu.coredns.server import configure
 
 
@@ -173,3 +179,56 @@ def test_errors_name_file_and_line(text, message):
     with pytest.raises(CorefileError) as caught:
         configure(text, "Corefile", facts())
     assert message in str(caught.value)
+
+
+SOUP = """
+{ } { } , . a.org b.org: :53 10.0.0.0/24 fd00::/300 \u00fc.org \u00b2 a..b (x) import x * # " {$X}
+{%X%} 0 1 5s -1 10% & ( [ {1} {{ .Name }} IN A ANY CH NXDOMAIN exact regex auto answer value
+continue stop name type ttl rcode to success denial disable prefetch serve_stale verify match
+fallthrough pods verified except policy random next class health_check domain consolidate lameduck
+/etc/resolv.conf /nonexistent @kubernetes 10.0.0.1 10.0.0.1:53
+"""
+WORDS_OF_SOUP = [*SOUP.split(), "\n", "\n", "\n"]
+
+
+def outcome(text):
+    """What is wrong with a Corefile, None where it is one."""
+    try:
+        configure(text, "Corefile", facts(), beside={})
+    except CorefileError as error:
+        return str(error)
+    return None
+
+
+def test_any_words_are_a_corefile_or_an_error_with_file_and_line():
+    """8,000 heaps of words, some in the shape of server blocks."""
+    chance = random.Random(5)
+    names = [*ORDER, *WORDS_OF_SOUP]
+    taken = 0
+    for _ in range(8_000):
+        lines = [" ".join(chance.choices(names, k=chance.randrange(5))) for _ in range(chance.randrange(6))]
+        if chance.random() < 0.8:
+            name = chance.choice(list(ORDER))
+            args = " ".join(chance.choices(WORDS_OF_SOUP, k=chance.randrange(4)))
+            options = "\n".join(lines)
+            text = (
+                f". {{\n{name} {args} {{\n{options}\n}}\n}}"
+                if chance.random() < 0.7
+                else f".\n{name} {args}\n"
+            )
+        else:
+            text = "\n".join(lines)
+        wrong = outcome(text)
+        assert wrong is None or re.match(r"\S+:\d+: ", wrong), text
+        taken += wrong is None
+    assert taken > 200
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_every_plugin_has_a_manual_page(name):
+    folder = Path(emu.coredns.plugins.__file__).parent
+    (page,) = [*folder.glob(f"{name}.md"), *folder.glob(f"{name}/{name}.md")]
+    text = page.read_text()
+    assert text.startswith(f"# {name}\n\n## Name\n\n*{name}* - ")
+    for section in ("Syntax", "Examples"):
+        assert f"\n## {section}\n" in text

@@ -262,7 +262,7 @@ def setup(directive: Directive, environment: Environment) -> Cache:
     """`cache [TTL] [ZONES...] { success|denial|prefetch|serve_stale|servfail|disable|keepttl ... }`."""
     args = directive.args
     ttl = None
-    if args and args[0].isdigit():
+    if args and args[0].isdecimal():
         ttl, args = int(args[0]), args[1:]
         if not ttl:
             raise directive.error("a TTL is at least 1 second")
@@ -320,6 +320,6 @@ def _refresh_option(directive: Directive, line: Line, options: Options) -> None:
 
 def _percent(directive: Directive, text: str, line: int) -> int:
     number = text.removesuffix("%")
-    if number == text or not number.isdigit() or not 10 <= int(number) <= 90:
+    if number == text or not number.isdecimal() or not 10 <= int(number) <= 90:
         raise directive.error(f'"{text}" is not between 10% and 90%', line)
     return int(number)

@@ -292,7 +292,7 @@ def _upstreams(directive: Directive, text: str) -> list[Upstream]:
     with contextlib.suppress(ValueError):
         return [Upstream(str(ip_address(text.strip("[]"))))]
     host, _, port = text.rpartition(":")
-    if port.isdigit() and 0 < int(port) < 65536:
+    if port.isdecimal() and 0 < int(port) < 65536:
         with contextlib.suppress(ValueError):
             return [Upstream(str(ip_address(host.strip("[]"))), int(port))]
     path = Path(text)

@@ -95,7 +95,7 @@ def setup(directive: Directive, environment: Environment) -> Transfer:
 def _network(directive: Directive, text: str, line: int) -> IPv4Network | IPv6Network:
     """An address, an address with a port (which does not matter to who may ask), or a CIDR."""
     host, _, port = text.rpartition(":")
-    with_port = port.isdigit() and host and (host.startswith("[") or ":" not in host)
+    with_port = port.isdecimal() and host and (host.startswith("[") or ":" not in host)
     try:
         return ip_network((host if with_port else text).strip("[]"), strict=False)
     except ValueError:
