@@ -68,6 +68,31 @@ async def test_cache_counts_ttls_within_its_limits_and_leaves_the_cluster_alone(
     assert (await server.ask(f"web.{D}")).answer[0][0].address == web.spec.cluster_ip
 
 
+async def test_rule_54_an_alias_to_the_outside_is_never_stale(start, upstream, cluster):
+    server = await start(forwarding(upstream, "  cache 30"))
+    for name in ("web", "dns", "nope"):
+        target = f"{name}.default.svc.example.org"
+        cluster.service("far", type="ExternalName", externalName=target)
+        for _ in range(2):
+            reply = await server.ask(f"far.{D}")
+            assert reply.answer[0][0].target.to_text() == f"{target}."
+
+
+async def test_rule_54_a_name_that_fell_through_is_never_stale(start, cluster):
+    populate(cluster)
+    elsewhere = await start(
+        '. {\n template ANY ANY {\n rcode NXDOMAIN\n authority ". 60 IN SOA ns. mail. 1 60 60 60 60"\n }\n}'
+    )
+    server = await start(
+        f". {{\n cache\n kubernetes cluster.local in-addr.arpa {{\n fallthrough in-addr.arpa\n }}\n"
+        f" forward . {elsewhere.address}:5353\n}}"
+    )
+    name = "200.0.96.127.in-addr.arpa."
+    assert (await server.ask(name, "PTR")).rcode() == dns.rcode.NXDOMAIN
+    cluster.service("late", clusterIP="127.96.0.200")
+    assert (await server.ask(name, "PTR")).answer[0][0].target.to_text() == f"late.{D}"
+
+
 async def test_except_and_a_full_house(start, upstream):
     server = await start(f". {{\n forward . {upstream.address}:5353 {{\n except example.org\n }}\n}}")
     assert (await server.ask("web.default.svc.example.org.")).rcode() == dns.rcode.SERVFAIL

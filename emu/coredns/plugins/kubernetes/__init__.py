@@ -65,6 +65,12 @@ class Kubernetes(Plugin):
             return None
         return self._negative(request.name, zone, found, [], found.services)
 
+    def finish(self, query: Query, reply: Reply) -> Reply:
+        """Have nobody keep what others say of a name that fell through: it may come to be here any time."""
+        if self._zone_of(query.request.key) is not None:
+            reply.personal = True
+        return reply
+
     def zone_names(self, zone: bytes) -> Iterable[bytes] | None:
         """The names of Services and of their ports; CoreDNS does not transfer names of pods."""
         if zone not in self._zones or zone.endswith(_REVERSE):
@@ -153,6 +159,7 @@ class Kubernetes(Plugin):
         async def complete() -> Reply:
             reply = _reply(links, [], None)
             reply.constant = False
+            reply.personal = True  # what is outside may be kept, by its own name
             if query.lookup is None or query.depth >= MAX_LINKS:
                 return reply
             upstream = await query.lookup(query, target, query.request.type)
