@@ -53,6 +53,19 @@ async def test_rewrite_name(ask, rule, asked, owner):
     assert [(rrset.name.to_text(), rrset[0].address) for rrset in reply.answer] == [(owner, "127.96.0.20")]
 
 
+async def test_a_rewritten_reply_follows_its_service_and_every_spelling(cluster, start):
+    populate(cluster)
+    server = await start(corefile("rewrite name suffix .shop.org .default.svc.cluster.local answer auto"))
+    for address in ("127.96.0.20", "127.96.0.77"):
+        cluster.service("web", clusterIP=address)
+        for name in ("web.shop.org.", "WEB.Shop.ORG.", "web.shop.org."):
+            (rrset,) = (await server.ask(name)).answer
+            assert (rrset.name.to_text(), rrset[0].address) == (name, address)
+    assert (await server.ask("new.shop.org.")).rcode() == dns.rcode.NXDOMAIN
+    cluster.service("new", clusterIP="127.96.0.78")
+    assert (await server.ask("new.shop.org.")).answer
+
+
 async def test_rewrite_name_leaves_other_names_alone(ask):
     reply = await ask(["rewrite name exact shop.org web.default.svc.cluster.local"], f"dns.{D}")
     assert reply.answer[0][0].address == "127.96.0.10"
