@@ -9,6 +9,7 @@ and its packer writes wrong compression pointers beyond 16 KiB.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -40,6 +41,7 @@ UDP_MINIMUM = 512
 UDP_MAXIMUM = 65507
 """The most that one datagram carries over IPv4."""
 TCP_MAXIMUM = 65535
+_REMEMBERED = 256
 _TRANSFER_MESSAGE = 16384
 """Octets of records in one message of a transfer: as far as compression pointers reach."""
 
@@ -343,16 +345,16 @@ def encode_reply(
     for number, section in enumerate(sections):
         for record in section:
             start = len(out)
-            if not offsets and (record.name != request.name or record.type == SOA):
-                _remember(offsets, request.name, 12)
-            if record.name == request.name:
-                out += b"\xc0\x0c" if len(record.name) > 1 else b"\0"
+            if record.type == SOA and record.rdata and is_below(request.name, record.name):
+                out += _compressed_soa(record, 12 + len(request.name) - len(record.name))
             else:
-                _write_name(out, record.name, offsets)
-            out += _record.pack(record.type, record.cls, record.ttl, len(record.rdata))
-            if record.type == SOA and record.rdata:
-                _write_soa(out, record.rdata, offsets)
-            else:
+                if record.name == request.name:
+                    out += b"\xc0\x0c"
+                else:
+                    if not offsets:
+                        _remember(offsets, request.name, 12)
+                    _write_name(out, record.name, offsets)
+                out += _record.pack(record.type, record.cls, record.ttl, len(record.rdata))
                 out += record.rdata
             if len(out) > room:
                 del out[start:]
@@ -386,32 +388,40 @@ def encode_transfer(request: Request, flags: int, records: list[Record]) -> Stre
     return Stream(b"".join(len(message).to_bytes(2) + message for message in messages))
 
 
-def _write_soa(out: bytearray, rdata: bytes, offsets: dict[bytes, int]) -> None:
-    start = len(out)
-    mname, rname, numbers = _soa_parts(rdata)
-    _write_name(out, mname, offsets)
-    _write_name(out, rname, offsets)
-    out += numbers
-    out[start - 2 : start] = (len(out) - start).to_bytes(2)
+def any_spelling(name: bytes, sections: tuple[list[Record], list[Record], list[Record]]) -> bool:
+    """Whether an encoded reply to a question for `name` holds its spelling in the question alone."""
+    for section in sections:
+        for record in section:
+            if record.type in (A, AAAA):
+                if record.name != name and not is_below(name, record.name):
+                    return False
+            elif record.type != SOA or not is_below(name, record.name) or not _is_own_soa(record):
+                return False
+    return True
+
+
+@functools.lru_cache(_REMEMBERED)
+def _is_own_soa(record: Record) -> bool:
+    """Whether both names of an SOA lie in its zone."""
+    return all(is_below(name, record.name) for name in _soa_parts(record.rdata)[:2])
+
+
+@functools.lru_cache(_REMEMBERED)
+def _compressed_soa(record: Record, at: int) -> bytes:
+    """An SOA whose owner is found at an offset, as it is written, with its names compressed to that."""
+    pointer = (_POINTER << 8 | at).to_bytes(2)
+    mname, rname, numbers = _soa_parts(record.rdata)
+    rdata = b"".join(
+        name[: len(name) - len(record.name)] + pointer if is_below(name, record.name) else name
+        for name in (mname, rname)
+    )
+    return pointer + _record.pack(SOA, record.cls, record.ttl, len(rdata) + len(numbers)) + rdata + numbers
 
 
 def _soa_parts(rdata: bytes) -> tuple[bytes, bytes, bytes]:
     mname, at = _read_name(rdata, 0)
     rname, end = _read_name(rdata, at)
     return mname, rname, rdata[end:]
-
-
-def any_spelling(name: bytes, sections: tuple[list[Record], list[Record], list[Record]]) -> bool:
-    """Whether an encoded reply to a question for `name` holds its spelling in the question alone."""
-    for section in sections:
-        for record in section:
-            if record.type not in (A, AAAA, SOA) or not is_below(name, record.name):
-                return False
-            if record.type == SOA:
-                mname, rname, _ = _soa_parts(record.rdata)
-                if not (is_below(mname, record.name) and is_below(rname, record.name)):
-                    return False
-    return True
 
 
 def _write_name(out: bytearray, name: bytes, offsets: dict[bytes, int]) -> None:

@@ -7,6 +7,7 @@ costs no more than what it changes. Nothing that is kept has an age: it is true 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 
 import msgspec
@@ -37,8 +38,8 @@ class KeptReplies:
     """A table of bounded size; the oldest entry makes room for a new one."""
 
     def __init__(self) -> None:
-        self.by_query: dict[bytes, Kept] = {}
-        """Only to be read. Stays the same object."""
+        self.by_query: OrderedDict[bytes, Kept] = OrderedDict()
+        """The oldest first. Only to be read. Stays the same object."""
         self._by_reason: dict[Reason, set[bytes]] = {}
 
     def keep(

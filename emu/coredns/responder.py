@@ -6,6 +6,7 @@ or has flags and options without effect, costs a few operations on strings more.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import time
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _MAX_KEPT_REPLY = 4096
 _MAX_ORDERS = 16
+_MAX_LABELS = 1024
 _HEADER = 12
 
 
@@ -196,15 +198,17 @@ class Responder:
 
     def _labels(self, query: Query, reply: Reply) -> Labels:
         request = query.request
-        return Labels(
-            self._server,
-            query.zone,
-            query.proto,
-            codec.type_name(request.type) if request.type in codec.COUNTED_TYPES else "other",
-            codec.rcode_name(reply.rcode),
-            reply.plugin,
-            request.edns is not None and request.edns.do,
-        )
+        do = request.edns is not None and request.edns.do
+        kind = request.type if request.type in codec.COUNTED_TYPES else None
+        return _labels(self._server, query.zone, query.proto, kind, reply.rcode, reply.plugin, do)
+
+
+@functools.lru_cache(_MAX_LABELS)
+def _labels(
+    server: str, zone: str, proto: str, kind: int | None, rcode: int, plugin: str, do: bool
+) -> Labels:
+    type_name = "other" if kind is None else codec.type_name(kind)
+    return Labels(server, zone, proto, type_name, codec.rcode_name(rcode), plugin, do)
 
 
 def _bare(request: Request, rcode: int) -> bytes:
