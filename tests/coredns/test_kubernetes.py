@@ -86,6 +86,9 @@ def populate(cluster):
     cluster.endpoints("slices", ["127.244.5.1"], ports=[{"name": "http", "port": 8080}])
     cluster.endpoints("slices", ["127.244.5.2"], ports=[{"name": "http", "port": 9090}])
     cluster.endpoints("slices", ["fd00::5"], ports=[HTTP], address_type="IPv6")
+    cluster.service("again", clusterIP="None", ports=[{"name": "http", "port": 80}])
+    for _ in range(2):
+        cluster.endpoints("again", ["127.244.6.1"], ports=[HTTP])
     cluster.service("node", type="NodePort", clusterIP="127.96.0.30", ports=[{"port": 80, "nodePort": 30080}])
     cluster.service("balanced", type="LoadBalancer", clusterIP="127.96.0.31", ports=[{"port": 80}])
     cluster.service("portless", clusterIP="None")
@@ -151,6 +154,8 @@ RULES = [
     (13, f"_http._tcp.web.{D}", "A", "NOERROR", []),
     (13, f"_http._tcp.web.{D}", "AAAA", "NOERROR", []),
     (14, f"dns.{D}", "SRV", "NOERROR", [f"SRV 0 33 53 dns.{D}", f"SRV 0 33 9153 dns.{D}"]),
+    (14, f"again.{D}", "SRV", "NOERROR", [f"SRV 0 50 8080 127-244-6-1.again.{D}"]),
+    (17, f"again.{D}", "A", "NOERROR", ["A 127.244.6.1"]),
     (15, f"127-244-1-2.web.{D}", "A", "NOERROR", ["A 127.244.1.2"]),
     (15, f"127-244-1-2.web.{D}", "SRV", "NOERROR", [f"SRV 0 100 8080 127-244-1-2.web.{D}"]),
     (15, f"127-244-1-9.web.{D}", "A", "NXDOMAIN", []),

@@ -295,7 +295,10 @@ async def test_rule_43_before_all_pods_are_known_none_is_denied(cluster, start):
     server = await start(COREFILE.replace("insecure", "verified"))
     assert (await server.ask(f"127-244-1-2.default.pod.{Z}")).answer
     assert (await server.ask(f"127-244-9-9.default.pod.{Z}")).rcode() == dns.rcode.SERVFAIL
+    (plugin,) = server.server.configuration.plugins
+    assert not plugin.ready
     cluster.index.set_pods_synced()
+    assert plugin.ready
     assert (await server.ask(f"127-244-9-9.default.pod.{Z}")).rcode() == dns.rcode.NXDOMAIN
 
 
