@@ -87,11 +87,11 @@ async def test_over_tcp(erratic):
 async def test_a_delay_is_as_long_as_it_says(erratic):
     server = await erratic("delay 2 60ms")
     taken = []
-    for _ in range(2):
+    for _ in range(6):
         began = time.monotonic()
         await server.ask(f"web.{D}")
         taken.append(time.monotonic() - began)
-    assert taken[0] >= 0.06 > taken[1]
+    assert min(taken[::2]) >= 0.06 > min(taken[1::2])
 
 
 async def test_names_that_are_not_meant_are_spared_and_kept(cluster, start):
