@@ -155,7 +155,11 @@ def to_text(wire: bytes) -> str:
 
 def _escape(label: bytes) -> str:
     return "".join(
-        f"\\{chr(octet)}" if octet in b'."\\' else chr(octet) if 33 <= octet <= 126 else f"\\{octet:03d}"
+        f"\\{chr(octet)}"
+        if octet in b".\"\\;()@'"
+        else chr(octet)
+        if 33 <= octet <= 126
+        else f"\\{octet:03d}"
         for octet in label
     )
 

@@ -157,3 +157,12 @@ def test_names_with_escapes():
     assert parse_name(r"a\.b.c\032d.") == b"\3a.b\3c d\0"
     assert parse_name(".") == b"\0"
     assert codec.to_text(parse_name(r"a\.b\010.org")) == r"a\.b\010.org."
+
+
+@pytest.mark.parametrize("octet", range(256))
+def test_a_name_of_any_octets_is_one_word_of_a_record(octet):
+    """Whoever asks chooses the name that a template puts into a record, and must not choose the record."""
+    name = codec.join_labels([b"a" + bytes((octet,)) + b"b", b"org"])
+    assert parse_record(f"{codec.to_text(name)} 60 IN A 1.2.3.4") == codec.Record(
+        name, codec.A, 60, b"\1\2\3\4"
+    )
