@@ -22,6 +22,7 @@ from emu.coredns.corefile import CorefileError, kubeadm_corefile
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
 from emu.coredns.inquiries import serve_inquiries
+from emu.coredns.memory import settle
 from emu.coredns.metrics import Metrics
 from emu.coredns.plugins.kubernetes.latency import ProgrammingLatency
 from emu.coredns.server import Server
@@ -112,6 +113,7 @@ class _Process:
             for synced in (namespaces.synced, services.synced, slices.synced):
                 await synced.wait()
             index.set_synced()
+            settle()
             log.info("all %d Services are known", len(index.services))
             self._recorder = EventRecorder(client, "coredns")
             for warning in self._warnings:
