@@ -26,6 +26,7 @@ _MAX_KEPT_REPLY = 4096
 _MAX_ORDERS = 16
 _MAX_LABELS = 1024
 _HEADER = 12
+_ID = 2
 
 
 class Responder:
@@ -144,7 +145,9 @@ class Responder:
         size = len(wires[0])
         labels = self._observe(query, reply, size)
         if canonical is not None and size <= _MAX_KEPT_REPLY:
-            tally = self._uncounted if labels is None else self._metrics.tally(labels, request.length, size)
+            tally = (
+                self._uncounted if labels is None else self._metrics.tally(labels, _ID + len(canonical), size)
+            )
             self._keep(canonical, request, reply, wires, tally)
         return wires[0] if len(wires) == 1 else random.choice(wires)
 

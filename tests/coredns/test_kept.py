@@ -21,7 +21,7 @@ CLIENT, LOCAL = ("127.0.0.1", 9), ("127.0.0.1", 53)
 @pytest.fixture
 async def served(cluster, start):
     populate(cluster)
-    return await start(COREFILE)
+    return await start(COREFILE.replace("ttl 30\n    }", "ttl 30\n    }\n    prometheus"))
 
 
 def query(name, qtype=A, flags=codec.RD, edns=None):
@@ -233,3 +233,13 @@ async def test_the_reply_is_for_the_socket_that_asked(served):
     reply = await exchange(served, query(f"WeB.{D}"))
     assert dns.message.from_wire(reply).answer[0][0].address == "127.96.0.20"
     assert socket.inet_aton("127.96.0.20") in reply
+
+
+async def test_options_of_every_size_are_not_counted_apart(served):
+    """A client must not be able to make endless counters either."""
+    for size in range(0, 3000, 50):
+        asked = dns.message.make_query(f"web.{D}", "A", use_edns=0)
+        asked.use_edns(0, 0, 1232, options=[dns.edns.GenericOption(65001, bytes(size))])
+        served.server.forget()
+        assert dns.message.from_wire(reply_to(served, asked.to_wire(max_size=4096))).answer
+    assert len(served.server.facts.metrics._tallies) == 1
