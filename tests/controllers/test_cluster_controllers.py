@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from controller_objects import NOW, metadata, node, owner, pod, view
 
 from emu.controllers import bootstrap, garbage_collector, namespaces, node_lifecycle
 from emu.controllers.actions import Patch, Report, Requeue
 from emu.core.config import ClusterConfig, ProxyMode
 from emu.core.objects import ConfigMap, EndpointSlice, Node
+
+from .controller_objects import NOW, metadata, node, owner, pod, view
 
 UNREACHABLE = [
     {"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"},

@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from conftest import ControlPlane
 
 from emu.core.objects import Endpoints, EndpointSlice, Event, Node, Pod, Service
+
+from .conftest import ControlPlane
 
 Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 OF_WEB = "kubernetes.io/service-name=web"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from controller_objects import pod, service, view
 
 from emu.controllers.actions import Action, Create, Replace
 from emu.controllers.endpoints import decide
@@ -19,6 +18,8 @@ from emu.core.objects import (
     Pod,
     Service,
 )
+
+from .controller_objects import pod, service, view
 
 HTTP, HTTPS = EndpointsPort(port=80, name="http"), EndpointsPort(port=443, name="https")
 MANAGED = {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from controller_objects import node, pod, service, written_slice
 
 from emu.controllers.actions import Action, Create, Replace, Report
 from emu.controllers.endpointslice import Decision, Known, decide
 from emu.core.objects import EndpointSlice, Pod, Service
+
+from .controller_objects import node, pod, service, written_slice
 
 NODES = {"node-1": node(labels={"topology.kubernetes.io/zone": "a"}), "node-2": node("node-2")}
 TRIGGER = "endpoints.kubernetes.io/last-change-trigger-time"

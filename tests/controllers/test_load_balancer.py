@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from controller_objects import metadata, service, view
 
 from emu.controllers import load_balancer
 from emu.controllers.actions import Action, Patch, Report
 from emu.core.objects import Service
+
+from .controller_objects import metadata, service, view
 
 POOL = "127.0.113.0/30"
 

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from conftest import ControlPlane
 
 from emu.client.reflector import Reflector
 from emu.controllers.bootstrap import bootstrap
@@ -25,6 +24,8 @@ from emu.core.objects import (
     condition,
 )
 from emu.planes.loopback import LoopbackPlane
+
+from .conftest import ControlPlane
 
 Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 LABELS = {"app": "web"}

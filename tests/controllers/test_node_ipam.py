@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from controller_objects import node
 
 from emu.controllers import node_ipam
 from emu.controllers.actions import Patch, Report
 from emu.core.addresses import Networks
+
+from .controller_objects import node
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from controller_objects import NOW, owner, pod, replica_set
 
 from emu.controllers.actions import Create, Delete, Patch, Requeue
 from emu.controllers.replicaset import decide, family, victims
 from emu.core.objects import Pod
+
+from .controller_objects import NOW, owner, pod, replica_set
 
 MINE = [owner("ReplicaSet", "web-1")]
 LABELS = {"app": "web", "pod-template-hash": "web-1"}

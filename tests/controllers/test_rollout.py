@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from controller_objects import NOW, deployment, replica_set
 
 from emu.controllers import rollout
 from emu.controllers.actions import Action, Create, Delete, Patch, Report
 from emu.controllers.deployment import Observed, decide
 from emu.core.objects import Deployment, ReplicaSet
+
+from .controller_objects import NOW, deployment, replica_set
 
 
 def strategy(surge: int | str, unavailable: int | str) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from controller_objects import NOW, node, pod
 
 from emu.controllers.actions import Create, Patch, Report
 from emu.controllers.scheduler import Load, Placement, decide, place, refusal, tolerates
 from emu.core.objects import Node, Taint, Toleration
+
+from .controller_objects import NOW, node, pod
 
 TAINT = {"key": "dedicated", "value": "db", "effect": "NoSchedule"}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, TypeVar, cast
 
 import pytest
-from controller_objects import metadata, node, pod, service, view
 
 from emu.client.rest import Client
 from emu.controllers import service_pods
 from emu.controllers.informers import Informers
 from emu.controllers.service_pods import ServicePods
 from emu.core.objects import Node, Object, Pod, Service
+
+from .controller_objects import metadata, node, pod, service, view
 
 T = TypeVar("T", bound=Object)
 

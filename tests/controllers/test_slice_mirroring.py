@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from controller_objects import metadata, service, view, written_slice
 
 from emu.controllers.actions import Action, Create, Delete, Replace, Report
 from emu.controllers.endpointslice_mirroring import decide
 from emu.core.objects import Endpoints, EndpointSlice, Service
+
+from .controller_objects import metadata, service, view, written_slice
 
 DB = service("db", selector={})
 PORTS = [{"port": 5432, "name": "pg"}]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
-from controller_objects import endpoint_slice, metadata, service, view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,8 @@ from emu.core.objects import (
     ObjectReference,
     Service,
 )
+
+from .controller_objects import endpoint_slice, metadata, service, view
 
 SERVICE = service()
 OWNER = Owner(SERVICE, slice_labels(SERVICE))

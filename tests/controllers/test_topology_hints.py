@@ -7,12 +7,13 @@ from random import Random
 from typing import Any
 
 import pytest
-from controller_objects import node, pod, service, written_slice
 
 from emu.controllers.actions import Create, Delete, Replace, Report
 from emu.controllers.endpointslice import Decision, Known, decide
 from emu.controllers.topology import Allocation, allocate, balance, cpu_shares
 from emu.core.objects import EndpointSlice, Node, Pod, Service
+
+from .controller_objects import node, pod, service, written_slice
 
 AUTO = {"service.kubernetes.io/topology-mode": "Auto"}
 DISABLED, ENABLED = "TopologyAwareHintsDisabled", "TopologyAwareHintsEnabled"

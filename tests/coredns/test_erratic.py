@@ -10,13 +10,14 @@ import dns.flags
 import dns.rcode
 import msgspec
 import pytest
-from test_kubernetes import D, populate
 
 from emu.coredns import codec
 from emu.coredns.clients import ClientPod
 from emu.coredns.codec import AAAA, A
 from emu.coredns.corefile import CorefileError
 from emu.coredns.explain import Inquiry, report, walk
+
+from .test_kubernetes import D, populate
 
 PORT = 5353
 SHORT = 0.15

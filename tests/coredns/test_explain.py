@@ -4,7 +4,6 @@ import asyncio
 
 import msgspec
 import pytest
-from test_kubernetes import COREFILE, D, Z, populate
 
 from emu.core.names import search_path
 from emu.coredns import codec
@@ -14,6 +13,8 @@ from emu.coredns.explain import Inquiry, InquiryError, report, type_number, walk
 from emu.coredns.inquiries import explained, serve_inquiries
 from emu.coredns.plugins.kubernetes.explain import why
 from emu.coredns.plugins.kubernetes.options import Options
+
+from .test_kubernetes import COREFILE, D, Z, populate
 
 ZONE = codec.to_wire(Z)
 SEARCH = search_path("default", "cluster.local")

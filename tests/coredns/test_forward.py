@@ -6,14 +6,15 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from test_kubernetes import D, populate
-from upstreams import FakeServer
 
 from emu.coredns.corefile import CorefileError
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
 from emu.coredns.server import configure
+
+from .test_kubernetes import D, populate
+from .upstreams import FakeServer
 
 UPSTREAM = """
 .:53 {

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import dns.message
 import pytest
-from test_kubernetes import COREFILE, D, populate
-from test_wire import PORT, QUESTION
 
 from emu.coredns import codec
 from emu.coredns.kept import MAX_KEPT
+
+from .test_kubernetes import COREFILE, D, populate
+from .test_wire import PORT, QUESTION
 
 PACKETS = int(os.environ.get("EMU_FUZZ_PACKETS", "200000"))
 STREAMS = 300

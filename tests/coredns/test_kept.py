@@ -7,13 +7,14 @@ import dns.flags
 import dns.message
 import dns.rcode
 import pytest
-from test_kubernetes import COREFILE, D, populate
-from test_wire import exchange
 
 from emu.coredns import codec
 from emu.coredns.codec import AAAA, PTR, SOA, SRV, A
 from emu.coredns.kept import MAX_KEPT, KeptReplies
 from emu.coredns.metrics import Tally
+
+from .test_kubernetes import COREFILE, D, populate
+from .test_wire import exchange
 
 CLIENT, LOCAL = ("127.0.0.1", 9), ("127.0.0.1", 53)
 

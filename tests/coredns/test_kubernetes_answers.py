@@ -9,11 +9,12 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
-from conftest import PORT, own_address
-from test_kubernetes import COREFILE, RULES, D, Z, populate
 
 from emu.core.names import candidates, search_path
 from emu.coredns import codec
+
+from .conftest import PORT, own_address
+from .test_kubernetes import COREFILE, RULES, D, Z, populate
 
 TWO_BLOCKS = (
     COREFILE

@@ -8,14 +8,15 @@ import time
 import dns.rcode
 import msgspec
 import pytest
-from conftest import PORT
-from test_kubernetes import COREFILE, HTTP, D, Z, populate
 
 from emu.coredns import codec
 from emu.coredns.chain import Query
 from emu.coredns.families import Families
 from emu.coredns.index import Index
 from emu.coredns.plugins.kubernetes.latency import TRIGGER_TIME, ProgrammingLatency
+
+from .conftest import PORT
+from .test_kubernetes import COREFILE, HTTP, D, Z, populate
 
 
 @pytest.fixture

@@ -3,12 +3,13 @@
 import random
 
 import pytest
-from test_kubernetes import populate
 
 from emu.coredns import codec
 from emu.coredns.codec import AAAA, CNAME, HINFO, MX, NS, SOA, SRV, TXT, A
 from emu.coredns.plugins.kubernetes.lookup import Lookup
 from emu.coredns.plugins.kubernetes.options import Options
+
+from .test_kubernetes import populate
 
 ZONE = codec.to_wire("cluster.local")
 PARTS = [

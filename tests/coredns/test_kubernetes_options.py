@@ -1,13 +1,14 @@
 """Lines of the `kubernetes` directive that are refused, and what is said of them."""
 
 import pytest
-from test_kubernetes import COREFILE
 
 from emu.coredns.corefile import CorefileError
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
 from emu.coredns.server import configure
+
+from .test_kubernetes import COREFILE
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import re
 
 import msgspec
 import pytest
-from test_kubernetes import D, populate
 
 from emu.coredns import codec
 from emu.coredns.chain import Query, Reply
@@ -14,6 +13,8 @@ from emu.coredns.clients import ClientPod, Clients
 from emu.coredns.codec import NOERROR, NS, NXDOMAIN, REFUSED, SERVFAIL, SOA, A, Record
 from emu.coredns.corefile import CorefileError
 from emu.coredns.plugins.log import Entry, Format, response_class
+
+from .test_kubernetes import D, populate
 
 POD = msgspec.convert(
     {

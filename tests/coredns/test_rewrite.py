@@ -3,13 +3,14 @@
 import dns.rcode
 import dns.rdatatype
 import pytest
-from test_kubernetes import D, Z, populate
 
 from emu.coredns.corefile import CorefileError
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
 from emu.coredns.server import configure
+
+from .test_kubernetes import D, Z, populate
 
 
 def corefile(*rules):

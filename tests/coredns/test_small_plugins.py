@@ -7,13 +7,14 @@ import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import pytest
-from test_kubernetes import COREFILE, D, populate
 
 from emu.coredns.corefile import CorefileError
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
 from emu.coredns.server import configure
+
+from .test_kubernetes import COREFILE, D, populate
 
 
 def with_plugins(*lines):

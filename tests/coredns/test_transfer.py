@@ -9,13 +9,14 @@ import dns.rcode
 import dns.rdatatype
 import dns.zone
 import pytest
-from test_kubernetes import COREFILE, D, Z, populate
 
 from emu.coredns.corefile import CorefileError
 from emu.coredns.environment import Facts
 from emu.coredns.index import Index
 from emu.coredns.metrics import Metrics
 from emu.coredns.server import configure
+
+from .test_kubernetes import COREFILE, D, Z, populate
 
 PORT = 5353
 

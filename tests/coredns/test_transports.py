@@ -8,10 +8,11 @@ import struct
 import dns.flags
 import dns.message
 import pytest
-from test_kubernetes import COREFILE, D, populate
-from test_wire import PORT, QUESTION, exchange
 
 from emu.coredns import codec, listeners
+
+from .test_kubernetes import COREFILE, D, populate
+from .test_wire import PORT, QUESTION, exchange
 
 FRAMED = len(QUESTION).to_bytes(2) + QUESTION
 

@@ -6,12 +6,13 @@ import socket
 
 import msgspec
 import pytest
-from test_kubernetes import D, Z, populate
 
 from emu.coredns import codec
 from emu.coredns.clients import ClientPod, Clients
 from emu.coredns.codec import A
 from emu.coredns.wasted import MAX_ADDRESSES, MAX_PODS, WastedQueries
+
+from .test_kubernetes import D, Z, populate
 
 COREFILE = ". {\nprometheus\nkubernetes cluster.local in-addr.arpa\n}"
 PORT = 5353

@@ -10,12 +10,13 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import pytest
-from test_kubernetes import COREFILE, D, populate
 
 from emu.core.ranges import NOBODY
 from emu.coredns import codec
 from emu.coredns.kept import MAX_KEPT
 from emu.coredns.listeners import MAX_REQUEST
+
+from .test_kubernetes import COREFILE, D, populate
 
 PORT = 5353
 QUESTION = codec.encode_query(0x1234, codec.to_wire(f"web.{D}"), codec.A)
