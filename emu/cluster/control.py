@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,6 +12,7 @@ import msgspec
 
 from emu.core.errors import UserError
 from emu.core.settings import StateDir
+from emu.planes.owner_socket import serve_owner
 
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -32,14 +32,7 @@ async def serve_control(state: StateDir, handler: Handler) -> asyncio.Server:
             await writer.drain()
             writer.close()
 
-    path = state.supervisor_socket
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    previous = os.umask(0o177)
-    try:
-        return await asyncio.start_unix_server(serve, str(path))
-    finally:
-        os.umask(previous)
+    return await serve_owner(state.supervisor_socket, serve)
 
 
 def send_command(state: StateDir, command: dict[str, Any]) -> dict[str, Any]:

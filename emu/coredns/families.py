@@ -20,17 +20,21 @@ class Family(NamedTuple):
     """Of a histogram's buckets."""
 
 
-class _Buckets:
+class Histogram:
+    """Values by the bucket that they fall into."""
+
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def add(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+    def add(self, value: float, times: int = 1) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._bounds, value)] += times
+        self._sum += value * times
 
     def cumulative(self) -> tuple[list[tuple[str, float]], float]:
+        """Upper bounds with the counts up to each, and the sum of all values."""
         total = 0
         buckets = []
         for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
@@ -44,7 +48,7 @@ class Families:
 
     def __init__(self) -> None:
         self._values: dict[Family, dict[tuple[str, ...], float]] = {}
-        self._buckets: dict[Family, dict[tuple[str, ...], _Buckets]] = {}
+        self._buckets: dict[Family, dict[tuple[str, ...], Histogram]] = {}
 
     def increase(self, family: Family, *labels: str, by: float = 1) -> None:
         """Count."""
@@ -59,7 +63,7 @@ class Families:
         """Add to a histogram."""
         found = self._buckets.setdefault(family, {})
         if labels not in found:
-            found[labels] = _Buckets(family.bounds)
+            found[labels] = Histogram(family.bounds)
         found[labels].add(value)
 
     def value(self, family: Family, *labels: str) -> float:

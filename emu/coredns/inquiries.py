@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from emu.coredns.corefile import DEFAULT_PORT
 from emu.coredns.explain import Inquiry, InquiryError, report, walk
 from emu.coredns.server import Server
+from emu.planes.owner_socket import serve_owner
 
 _SECONDS = 60.0
 """For a whole inquiry: some steps may wait for upstream servers."""
@@ -41,10 +41,4 @@ async def serve_inquiries(path: Path, server: Server) -> asyncio.Server:
             await writer.drain()
         writer.close()
 
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    previous = os.umask(0o177)
-    try:
-        return await asyncio.start_unix_server(serve, str(path))
-    finally:
-        os.umask(previous)
+    return await serve_owner(path, serve)

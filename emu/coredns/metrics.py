@@ -5,7 +5,6 @@ Queries answered from kept replies are only tallied, and are added when the metr
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from emu import __version__
-from emu.coredns.families import Families
+from emu.coredns.families import Families, Histogram
 
 DURATION_BUCKETS = tuple(0.00025 * 2**step for step in range(16))
 SIZE_BUCKETS = (0, 100, 200, 300, 400, 511, 1023, 2047, 4095, 8291, 16000, 32000, 48000, 64000)
@@ -40,30 +39,11 @@ class Tally(msgspec.Struct):
     times: int = 0
 
 
-class _Histogram:
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def add(self, value: float, times: int) -> None:
-        self._counts[bisect_left(self._bounds, value)] += times
-        self._sum += value * times
-
-    def cumulative(self) -> tuple[list[tuple[str, float]], float]:
-        total = 0
-        buckets = []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            buckets.append((bound, float(total)))
-        return buckets, self._sum
-
-
 class _Distribution(msgspec.Struct):
     count: int
-    durations: _Histogram
-    requests: _Histogram
-    responses: _Histogram
+    durations: Histogram
+    requests: Histogram
+    responses: Histogram
 
 
 class Metrics:
@@ -95,7 +75,7 @@ class Metrics:
         found = self._by_labels.get(labels)
         if found is None:
             found = _Distribution(
-                0, _Histogram(DURATION_BUCKETS), _Histogram(SIZE_BUCKETS), _Histogram(SIZE_BUCKETS)
+                0, Histogram(DURATION_BUCKETS), Histogram(SIZE_BUCKETS), Histogram(SIZE_BUCKETS)
             )
             self._by_labels[labels] = found
         found.count += times
