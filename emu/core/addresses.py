@@ -8,7 +8,7 @@ with the bridge at .1, `kubernetes` at the first and `kube-dns` at the tenth Ser
 from __future__ import annotations
 
 import socket
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Any
 
 import msgspec
@@ -129,6 +129,15 @@ def contains(cidr: str, address: str) -> bool:
     """Whether an address lies in a CIDR."""
     low, high = cidr_bounds(cidr)
     return low <= to_int(address) <= high
+
+
+def is_ip(text: str) -> bool:
+    """Whether text is an address of either family."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_ipv4(text: Any) -> bool:

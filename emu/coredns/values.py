@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
+from emu.core.durations import parse_duration
 from emu.coredns.corefile import Directive
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def seconds(directive: Directive, text: str, line: int | None = None) -> float:
@@ -15,7 +14,7 @@ def seconds(directive: Directive, text: str, line: int | None = None) -> float:
         return float(text)
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|s|m|h))+", text):
         raise directive.error(f'"{text}" is not a duration, such as 5s', line)
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|s|m|h)", text))
+    return parse_duration(text)
 
 
 def natural(directive: Directive, text: str, line: int | None = None) -> int:

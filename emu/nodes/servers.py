@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from emu.core.addresses import to_int
 from emu.core.ranges import EVERYONE, Ranges, contains
 from emu.nodes.connections import Connection, Serve
 from emu.nodes.http import Address
-from emu.planes.base import Plane
+from emu.planes.base import OUT_OF_DESCRIPTORS, Plane
 from emu.planes.held import HeldConnections
 from emu.telemetry.flows import Path, Verdict
 
@@ -178,7 +177,7 @@ class TcpServer(Server):
                 self._take_up(sock, client, None)
 
     def _accept_failed(self, listener: socket.socket, error: OSError) -> None:
-        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+        if error.errno not in OUT_OF_DESCRIPTORS:
             # The client has gone again (ECONNABORTED and the like, accept(2)).
             return
         log.error(

@@ -6,10 +6,14 @@ Identity is the source address, so each outgoing socket is bound to the address 
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import Protocol
 
 from emu.core.ranges import EVERYONE, Ranges
+
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""The errors of a process or a machine that can have no more sockets for now."""
 
 
 class Plane(Protocol):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
 import yaml
 
 from emu.core.config import ProxyMode
+from emu.core.durations import parse_duration
 from emu.proxy.modes.schedulers import SCHEDULER_FLAGS, SCHEDULERS
 
 NAMESPACE = "kube-system"
@@ -147,7 +147,10 @@ def _udp_idle_seconds(document: dict[str, Any]) -> float:
     text = document.get("udpIdleTimeout")
     if text is None:
         return ProxyConfiguration().udp_idle_seconds
-    seconds = _seconds(text) if isinstance(text, str) else None
+    try:
+        seconds = parse_duration(text) if isinstance(text, str) else 0.0
+    except ValueError:
+        seconds = 0.0
     if not seconds:
         raise ConfigurationError(
             f'bad value for "udpIdleTimeout": {text!r} is no duration above 0, like 250ms'
@@ -157,21 +160,12 @@ def _udp_idle_seconds(document: dict[str, Any]) -> float:
 
 def _sync_period(document: dict[str, Any], section: str) -> float:
     text = _field(document, section, "syncPeriod", str, "0s") or "0s"
-    seconds = _seconds(text)
-    if seconds is None:
-        raise ConfigurationError(f'bad value for "{section}.syncPeriod": {text!r} is no duration, like 30s')
-    return seconds or ProxyConfiguration().sync_period
-
-
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "\u00b5s": 1e-6, "ns": 1e-9}
-_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ms|us|\u00b5s|ns|h|m|s)")
-
-
-def _seconds(text: str) -> float | None:
-    """A duration as Go writes it (`1m30s`, `250ms`) in seconds, None when it is none."""
-    if not text or _PART.sub("", text):
-        return None
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    try:
+        return parse_duration(text) or ProxyConfiguration().sync_period
+    except ValueError:
+        raise ConfigurationError(
+            f'bad value for "{section}.syncPeriod": {text!r} is no duration, like 30s'
+        ) from None
 
 
 def _scheduler_flags(document: dict[str, Any], scheduler: str) -> tuple[str, ...]:

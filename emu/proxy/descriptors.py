@@ -7,7 +7,6 @@ own: those to the API server and the nodes, its health and its metrics.
 
 from __future__ import annotations
 
-import errno
 import logging
 import resource
 import socket
@@ -15,7 +14,6 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 QUIET_SECONDS = 10.0
 _OWN = 64
 

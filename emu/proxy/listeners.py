@@ -18,8 +18,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from emu.core.ranges import EVERYONE, Ranges
-from emu.planes.base import Plane
-from emu.proxy.descriptors import OUT_OF_DESCRIPTORS, QUIET_SECONDS, Descriptors
+from emu.planes.base import OUT_OF_DESCRIPTORS, Plane
+from emu.proxy.descriptors import QUIET_SECONDS, Descriptors
 from emu.proxy.forwarding import Forwarder, Peer
 from emu.proxy.tables import Address, Frontend
 from emu.proxy.udp import UdpForwarder

@@ -16,9 +16,8 @@ import time
 
 from emu.core.config import ProxyMode
 from emu.core.endpoints import PortEndpoint
-from emu.planes.base import Plane
+from emu.planes.base import OUT_OF_DESCRIPTORS, Plane
 from emu.proxy.conntrack import Flow, FlowTable, Peer
-from emu.proxy.descriptors import OUT_OF_DESCRIPTORS
 from emu.proxy.forwarding import Forwarder, Judge
 from emu.proxy.planning import Planner
 from emu.proxy.tables import Address, Frontend, Tables

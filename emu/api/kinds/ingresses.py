@@ -6,7 +6,6 @@ Source: `pkg/apis/networking/validation`.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import Any
 
 from emu.api.errors import FieldError, forbidden, invalid, not_supported, required, too_long
@@ -14,6 +13,7 @@ from emu.api.kinds import cells
 from emu.api.kinds.ports import check_port
 from emu.api.naming import check_reference, dns_label, dns_subdomain, port_name
 from emu.api.resource import Column, Document
+from emu.core.addresses import is_ip
 
 INGRESS_COLUMNS = (
     cells.NAME,
@@ -84,7 +84,7 @@ def _check_rule_host(host: str, path: str) -> list[FieldError]:
     if not host:
         return []
     errors = _check_host(host, path)
-    if _is_address(host):
+    if is_ip(host):
         errors.insert(0, invalid(path, host, "must be a DNS name, not an IP address"))
     return errors
 
@@ -104,14 +104,6 @@ def _wildcard(host: str) -> str:
             f"character (e.g. '*.example.com', regex used for validation is '{_WILDCARD}')"
         )
     return ""
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_http(http: Document, path: str) -> list[FieldError]:
@@ -188,13 +180,13 @@ def validate_ingress_status(document: Document) -> list[FieldError]:
     balancer = document["status"].get("loadBalancer") or {}
     for number, entry in enumerate(balancer.get("ingress") or ()):
         path = f"status.loadBalancer.ingress[{number}]"
-        if entry.get("ip") and not _is_address(entry["ip"]):
+        if entry.get("ip") and not is_ip(entry["ip"]):
             form = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
             errors.append(invalid(f"{path}.ip", entry["ip"], form))
         if hostname := entry.get("hostname"):
             if wrong := dns_subdomain(hostname):
                 errors.append(invalid(f"{path}.hostname", hostname, wrong))
-            if _is_address(hostname):
+            if is_ip(hostname):
                 name = "must be a DNS name, not an IP address"
                 errors.append(invalid(f"{path}.hostname", hostname, name))
     return errors

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from emu.core.addresses import is_ip
 from emu.core.names import address_of_reverse
 from emu.coredns import codec
 from emu.coredns.chain import Answer, Plugin, Query, Reply
@@ -177,7 +178,7 @@ def setup(directive: Directive, environment: Environment) -> Hosts:
                 options.reload = seconds(directive, text, line.number)
             case "fallthrough", names:
                 options.fallthrough = environment.fallthrough(directive, names)
-            case address, names if names and _is_address(address):
+            case address, names if names and is_ip(address):
                 inline.append(" ".join((address, *names)))
             case _:
                 raise directive.error(
@@ -187,11 +188,3 @@ def setup(directive: Directive, environment: Environment) -> Hosts:
     if not path.exists():
         log.warning("%s:%d: hosts: %s does not exist", directive.file, directive.line, path)
     return Hosts(path, inline, options, environment.facts)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

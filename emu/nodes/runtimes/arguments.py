@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
+from emu.core import durations
 
 Value = str | int | bool | float
 
@@ -92,6 +90,7 @@ def parse_duration(text: str) -> float:
     sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text.removeprefix("+"))
     if rest == "0":
         return 0.0
-    if not rest or not re.fullmatch(f"(?:{_DURATION_PART.pattern})+", rest):
-        raise ValueError(f'time: invalid duration "{text}"')
-    return sign * sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(rest))
+    try:
+        return sign * durations.parse_duration(rest)
+    except ValueError:
+        raise ValueError(f'time: invalid duration "{text}"') from None
